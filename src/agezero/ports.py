@@ -1,0 +1,189 @@
+"""The seams: what the core's shells need from the outside, each with more than one implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agezero.core.ledger import Record, Superseded
+from agezero.core.purge import Purge
+from agezero.core.selector import Kind, Selector
+from agezero.core.steps import HeadKnown
+
+
+class LogUnavailable(Exception):
+    """The log could not take the entry (disk full, no quorum), or not be read. What was not taken will never be acknowledged."""
+
+
+class BelowFloor(Exception):
+    """A reader asked for entries that retention has removed; it must purge everything."""
+
+
+class PurgeLog(Protocol):
+    """The durable, ordered log. Entries are contiguous in what ``read`` gives."""
+
+    trim_to: int
+    """Retention may remove entries up to here and no further; set by the control side to what is complete."""
+
+    @property
+    def epoch(self) -> str:
+        """Changes when entries that were acknowledged may be missing; a seq is never reused, not even across epochs."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """The highest seq that is durable; 0 for an empty log."""
+        ...
+
+    @property
+    def floor(self) -> int:
+        """The highest seq that retention has removed; entries begin at ``floor + 1``."""
+        ...
+
+    async def append(self, selector: Selector, key_id: str) -> int:
+        """Durable on return; returns the seq. Raises :class:`LogUnavailable`."""
+        ...
+
+    async def read(self, after: int, limit: int) -> Sequence[Purge]:
+        """Up to ``limit`` entries with seq > ``after``, in order; empty at the head. Raises :class:`BelowFloor`, :class:`LogUnavailable`."""
+        ...
+
+    def subscribe(self, grown: Callable[[int], None]) -> None:
+        """Tell ``grown`` each new head, before anybody who waits for it."""
+        ...
+
+    async def wait(self, after: int) -> None:
+        """Return once ``head`` > ``after``."""
+        ...
+
+
+class StatusUnknown(Exception):
+    """For the moment no status can be given without the risk of taking one back. ``str()`` says why."""
+
+
+class Registry(Protocol):
+    """Where the control side keeps its members' records."""
+
+    def load(self) -> list[Record]:
+        """All records."""
+        ...
+
+    async def save(self, record: Record) -> None:
+        """Durable on return. Raises :class:`RegistryUnavailable`."""
+        ...
+
+
+class RegistryUnavailable(Exception):
+    """The record could not be saved; it may be tried again."""
+
+
+class LeaseRefused(Exception):
+    """The control side gives no lease now; ``str()`` says why."""
+
+
+class ControlSide(Protocol):
+    """What an agent asks of the control side, in the same process or over a network."""
+
+    async def join(self, name: str, tier: int, fences: bool) -> int:
+        """Take the edge over; returns the fencing token for all further calls."""
+        ...
+
+    def look(self, tier: int) -> HeadKnown:
+        """The log as it is now, for an edge of this tier."""
+        ...
+
+    def watch(self, tier: int, changed: Callable[[HeadKnown], None]) -> None:
+        """Call ``changed`` whenever more is released to this tier."""
+        ...
+
+    async def report(self, name: str, token: int, watermark: int, trouble: str) -> None:
+        """Acknowledge everything up to ``watermark``. Raises :class:`Superseded`."""
+        ...
+
+    async def renew(self, name: str, token: int, watermark: int) -> float:
+        """The length of the lease in seconds, from when it was asked for. Raises :class:`LeaseRefused`, :class:`Superseded`."""
+        ...
+
+    async def leave(self, name: str, token: int) -> None:
+        """The data plane has given its lease back, confirmed. Raises :class:`Superseded`."""
+        ...
+
+
+class DriverFailed(Exception):
+    """The cache did not confirm. Nothing may be concluded: what was asked for may or may not have been done."""
+
+
+class DriverRefused(DriverFailed):
+    """The cache understood and cannot do it; a wider purge may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver does exactly; every other kind is widened before it gets there."""
+
+    exact: frozenset[Kind]
+    fences: bool
+    """The data plane checks the lease itself; without it a dead edge holds purges up until it is removed by hand."""
+    restores: bool
+    """The driver keeps a durable purge table and can load it into a cache that lost its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Permission to serve from the cache, ``length_s`` seconds from the moment the agent asked for it (its own monotonic clock)."""
+
+    token: int
+    asked_at_s: float
+    length_s: float
+
+
+class EdgeDriver(Protocol):
+    """One cache. All methods raise :class:`DriverFailed` where the cache did not confirm."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this driver does exactly."""
+        ...
+
+    def take_over(self, token: int) -> None:
+        """All that follows is under this fencing token; the cache refuses a lower one from then on."""
+        ...
+
+    async def probe(self) -> str:
+        """The cache's boot id, never empty: it changes whenever the cache may have lost its purge table."""
+        ...
+
+    async def restore(self, boot_id: str) -> None:
+        """Load the purge table, as saved, into a cache that lost it. Confirmed on return."""
+        ...
+
+    async def apply(self, purges: Sequence[Purge]) -> None:
+        """Apply; on return no request that arrives from now on is answered with anything they name that was stored or being fetched before."""
+        ...
+
+    async def purge_everything(self, seq: int) -> None:
+        """Like ``apply`` for everything, as of ``seq``, whatever was applied before."""
+        ...
+
+    async def install(self, lease: Lease) -> None:
+        """Let the cache serve from its store until the lease is over. Only after the table is complete."""
+        ...
+
+
+__all__ = [
+    "BelowFloor",
+    "Capabilities",
+    "ControlSide",
+    "DriverFailed",
+    "DriverRefused",
+    "EdgeDriver",
+    "Lease",
+    "LeaseRefused",
+    "LogUnavailable",
+    "PurgeLog",
+    "Registry",
+    "RegistryUnavailable",
+    "StatusUnknown",
+    "Superseded",
+]
