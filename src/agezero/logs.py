@@ -1,0 +1,72 @@
+"""Logging: structlog to stderr, for people on a terminal and as JSON lines otherwise. No key is ever in it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+from typing import Any, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+_KEY = re.compile(r"private_[A-Za-z0-9_-]+|(?i:basic)\s+[A-Za-z0-9+/=_-]{8,}")
+_REPLACEMENT = "[private key]"
+
+
+def configure() -> None:
+    """Set logging up for this process. Messages of libraries take the same way from WARNING up."""
+    terminal = sys.stderr.isatty()
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Processor] = (
+        [redact, structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)]
+        if terminal
+        else [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing())),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_drop_record, *last]))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def redact(logger: Any, method: str, event: EventDict) -> EventDict:  # noqa: ARG001 (a structlog processor)
+    """Take private keys out of every text, also out of the one that AGEZERO_PRIVATE_KEY gave."""
+    given = os.environ.get("AGEZERO_PRIVATE_KEY") or None
+    return {name: _redacted(value, given) for name, value in event.items()}
+
+
+class _Unfailing:
+    """stderr, but a message that cannot be written is dropped: where it goes to a disk that is full, the service has to go on all the same."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
+def _redacted(text: Any, given: str | None) -> Any:
+    if isinstance(text, list | tuple):
+        return [_redacted(item, given) for item in text]
+    if not isinstance(text, str):
+        return text
+    if given is not None:
+        text = text.replace(given, _REPLACEMENT)
+    return _KEY.sub(_REPLACEMENT, text)
+
+
+def _drop_record(logger: Any, method: str, event: EventDict) -> EventDict:
+    return structlog.stdlib.ProcessorFormatter.remove_processors_meta(logger, method, event)

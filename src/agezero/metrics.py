@@ -1,0 +1,40 @@
+"""What the log, the ledger and the purge table tell Prometheus; read only when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from agezero.core.epochs import EpochTable
+from agezero.core.ledger import Ledger
+from agezero.ports import PurgeLog
+
+
+class FleetMetrics(Collector):
+    """Registers itself with ``registry``."""
+
+    def __init__(self, log: PurgeLog, ledger: Ledger, table: EpochTable, registry: CollectorRegistry) -> None:
+        self._log = log
+        self._ledger = ledger
+        self._table = table
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus asks for this on every scrape."""
+        yield GaugeMetricFamily("agezero_log_head", "The highest seq in the purge log.", self._log.head)
+        yield GaugeMetricFamily("agezero_log_floor", "The highest seq that retention has removed.", self._log.floor)
+        yield GaugeMetricFamily("agezero_completed", "Every purge up to this seq is complete.", self._ledger.completed)
+        lag = GaugeMetricFamily("agezero_edge_lag", "Purges in the log that the edge has not confirmed.", labels=["edge"])
+        fenced = GaugeMetricFamily("agezero_edge_fenced", "1 while the edge holds no lease and bypasses its cache.", labels=["edge"])
+        for name, member in self._ledger.members.items():
+            lag.add_metric([name], max(0, self._log.head - member.watermark))
+            fenced.add_metric([name], float(not member.counts))
+        yield lag
+        yield fenced
+        used, size = self._table.used, len(self._table.slots)
+        yield GaugeMetricFamily("agezero_table_slots", "Size of the purge table.", size)
+        yield GaugeMetricFamily("agezero_table_slots_used", "Slots that a purge has touched.", used)
+        yield GaugeMetricFamily("agezero_table_collateral_ratio", "Part of the purge table that purges have touched.", used / size)
