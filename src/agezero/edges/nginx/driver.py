@@ -1,0 +1,120 @@
+"""Drives the embedded edge: the port ``EdgeDriver`` over the control socket, see control.js."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from agezero.core.epochs import Gates
+from agezero.core.purge import Purge
+from agezero.core.selector import Kind
+from agezero.edges.nginx.config import Layout
+from agezero.edges.nginx.control import ControlClient, ControlFailed
+from agezero.edges.nginx.marks import Marks
+from agezero.edges.slots import SlotFile
+from agezero.ports import Capabilities, DriverFailed, Lease
+
+PROTOCOL = 1
+WRITES_MAX = 10_000
+"""Numbers in one call; about 150 KiB, some 10 ms of one of nginx's processes."""
+TIMEOUT_S = 10.0
+
+Numbers = Sequence[tuple[int, int]]
+
+
+class NginxDriver:
+    """Implements :class:`agezero.ports.EdgeDriver`. ``slots`` is written before nginx, so that a restore finds all that was ever confirmed."""
+
+    capabilities = Capabilities(exact=frozenset({Kind.URL, Kind.PREFIX, Kind.HOST, Kind.EVERYTHING}), fences=True, restores=True)
+
+    def __init__(self, files: Layout, slots: SlotFile, marks: Marks, timeout_s: float = TIMEOUT_S) -> None:
+        self._slots = slots
+        self._marks = marks
+        self._control = ControlClient(files.control, timeout_s)
+
+    def take_over(self, token: int) -> None:
+        """All calls from now on are under ``token``; nginx learns of it with the first, and then refuses a lower one."""
+        self._slots.save_token(token)
+
+    async def probe(self) -> str:
+        """The boot id. It changes with every start of nginx, and when nginx could not make an invalidation durable."""
+        state = await self._call("GET", "/state")
+        if state["token"] > self._slots.token:
+            raise DriverFailed(f"the edge obeys a newer agent, token {state['token']}; this one holds {self._slots.token}")
+        return str(state["boot"])
+
+    async def restore(self, boot_id: str) -> None:
+        """Load the saved table and the marked slots. The lease ends first, and nothing is served from the store until :meth:`install`."""
+        await self._call("POST", "/load", boot=boot_id)
+        if (await self._call("GET", "/state"))["unsaved"]:
+            self._disown()
+        await self._write(self._slots.filled(), self._marks.writes())
+        await self._call("POST", "/loaded", boot=boot_id)
+
+    async def apply(self, purges: Sequence[Purge]) -> None:
+        """Confirmed on return; in a cache that has lost its table meanwhile, by the fence and the next restore."""
+        writes = self._slots.apply(purges)
+        await self._write([(write.slot, write.seq) for write in writes if write.slot is not None], ())
+
+    async def purge_everything(self, seq: int) -> None:
+        """Under a number that no stored object can have, whatever log it came from."""
+        self._slots.purge_everything(seq)
+        await self.restore(await self.probe())
+
+    async def install(self, lease: Lease) -> None:
+        """Convert the lease to the wall clock that njs can read; it began when it was asked for, not now."""
+        issued_s = time.time() - (time.monotonic() - lease.asked_at_s)
+        await self._call("POST", "/lease", issued=int(issued_s * 1000), until=int((issued_s + lease.length_s) * 1000))
+
+    async def fence(self) -> None:
+        """End the lease at once."""
+        await self._call("POST", "/fence")
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        self._control.close()
+
+    async def _write(self, writes: Numbers, local: Numbers) -> None:
+        for part, local_part in _batches(writes, local):
+            table = self._slots.table
+            fixed = {"everything": table.everything, "gates": gates_text(table.gates)}
+            answer = await self._call("POST", "/write", **fixed, writes=part, local=local_part)
+            if answer.get("written") != len(part) + len(local_part):
+                raise DriverFailed(f"the edge wrote {answer.get('written')} numbers of {len(part) + len(local_part)}")
+
+    async def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+        content = msgspec.json.encode({"token": self._slots.token, **body}) if method == "POST" else b""
+        try:
+            status, said = await self._control.call(method, path, content)
+            answer = msgspec.json.decode(said, type=dict[str, Any])
+        except (ControlFailed, msgspec.DecodeError) as error:
+            raise DriverFailed(f"the edge's nginx did not answer on its control socket: {error}") from error
+        if answer.get("agezero") != PROTOCOL:
+            raise DriverFailed(f"what answered on the control socket does not speak protocol {PROTOCOL}")
+        if status != 200:
+            raise DriverFailed(f"the edge did not do {path}: {answer.get('error')}")
+        return answer
+
+    def _disown(self) -> None:
+        try:
+            self._marks.disown()
+        except OSError as error:
+            raise DriverFailed(f"{self._marks.path} can be neither written nor removed: {error.strerror}\nhint: check its permissions") from error
+
+
+def gates_text(gates: Gates) -> str:
+    """As edge.js reads them; empty while there is nothing to look up but URLs."""
+    if not (gates.host or gates.slash or gates.lengths):
+        return ""
+    return ",".join(str(int(number)) for number in (gates.host, gates.slash, *sorted(gates.lengths)))
+
+
+def _batches(writes: Numbers, local: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
+    """At least one, for what is sent with every call."""
+    for start in range(0, max(1, len(writes)), WRITES_MAX):
+        yield writes[start : start + WRITES_MAX], ()
+    for start in range(0, len(local), WRITES_MAX):
+        yield (), local[start : start + WRITES_MAX]
