@@ -1,0 +1,138 @@
+"""The control side: an asyncio shell round the ledger.
+
+Purges come in from HTTP (``submit``), acknowledgements and requests for leases from the agents. All state is the ledger's; this shell only
+tells it the time, and makes durable what it wants recorded, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from agezero.core.ledger import Effect, Grant, Ledger, Refuse, Save
+from agezero.core.purge import RequestIds
+from agezero.core.selector import Selector
+from agezero.core.steps import HeadKnown
+from agezero.ports import LeaseRefused, PurgeLog, Registry, RegistryUnavailable, StatusUnknown
+
+_RECOVERING = "waiting for an edge to report, or for its lease to run out"
+RETRY_S = 1.0
+"""How long to wait before a record that could not be saved is tried again."""
+TICK_S = 0.25
+"""How often leases are looked at."""
+
+log = structlog.get_logger()
+
+
+class Control:
+    """One per process, within its event loop."""
+
+    def __init__(self, purge_log: PurgeLog, registry: Registry, ids: RequestIds, lease_s: float, margin_s: float) -> None:
+        self._log = purge_log
+        self._registry = registry
+        self._ids = ids
+        self.ledger = Ledger(lease_s, margin_s, registry.load(), purge_log.head, time.monotonic())
+        self._saving = asyncio.Lock()
+        self._watchers: list[tuple[int, Callable[[HeadKnown], None]]] = []
+        self._released: dict[int, int | None] = {}
+        self.recovered = asyncio.Event()
+        self.started = False
+        """Set by whoever puts the parts together, once all of them run."""
+        purge_log.subscribe(self._grown)
+
+    # For HTTP
+
+    async def submit(self, selector: Selector, key_id: str) -> str:
+        """The request id, once the purge is durable. Raises :class:`agezero.ports.LogUnavailable`."""
+        return self._ids.seal(await self._log.append(selector, key_id))
+
+    def completed(self, request_id: str) -> bool | None:
+        """Is it proven? None: not an id of this service. One comparison in memory. Raises :class:`agezero.ports.StatusUnknown`."""
+        if not self.recovered.is_set():
+            raise StatusUnknown(_RECOVERING)
+        seq = self._ids.open(request_id)
+        return None if seq is None else seq <= self.ledger.completed
+
+    def ready(self) -> str | None:
+        """None once a purge can be proven and the start is over, else the reason why not."""
+        if not self.recovered.is_set():
+            return _RECOVERING
+        return None if self.started else "the edge has no lease yet"
+
+    # For agents: the ControlSide port
+
+    async def join(self, name: str, tier: int, fences: bool) -> int:
+        """See :class:`agezero.ports.ControlSide`."""
+        effects = self.ledger.join(name, tier, fences, time.monotonic())
+        token = self.ledger.members[name].record.token
+        await self._carry_out(effects)
+        return token
+
+    def look(self, tier: int) -> HeadKnown:
+        """See :class:`agezero.ports.ControlSide`."""
+        return HeadKnown(self._log.head, self._log.floor, self._log.epoch, self.ledger.released(tier))
+
+    def watch(self, tier: int, changed: Callable[[HeadKnown], None]) -> None:
+        """See :class:`agezero.ports.ControlSide`."""
+        self._watchers.append((tier, changed))
+
+    async def report(self, name: str, token: int, watermark: int, trouble: str) -> None:
+        """See :class:`agezero.ports.ControlSide`."""
+        self.ledger.report(name, token, watermark, trouble)
+        self._moved()
+
+    async def renew(self, name: str, token: int, watermark: int) -> float:
+        """See :class:`agezero.ports.ControlSide`."""
+        *before, answer = self.ledger.renew(name, token, watermark, time.monotonic())
+        self._moved()
+        await self._carry_out(before)
+        if isinstance(answer, Refuse):
+            raise LeaseRefused(answer.reason)
+        assert isinstance(answer, Grant)
+        return answer.length_s
+
+    async def leave(self, name: str, token: int) -> None:
+        """See :class:`agezero.ports.ControlSide`."""
+        await self._carry_out(self.ledger.leave(name, token))
+
+    # The shell itself
+
+    async def run(self) -> None:
+        """Watch the leases until cancelled."""
+        while True:
+            self._moved()
+            await self._carry_out(self.ledger.tick(time.monotonic()))
+            await asyncio.sleep(TICK_S)
+
+    async def _carry_out(self, effects: Iterable[Effect]) -> None:
+        """Make records durable in the order in which the ledger changed them; one that can't be saved holds up those behind it."""
+        async with self._saving:
+            for effect in effects:
+                assert isinstance(effect, Save)
+                while True:
+                    try:
+                        await self._registry.save(effect.record)
+                        break
+                    except RegistryUnavailable as error:
+                        log.warning("edge record not saved", edge=effect.record.name, error=str(error), retry_s=RETRY_S)
+                        await asyncio.sleep(RETRY_S)
+                self.ledger.saved(effect.record)
+        self._moved()
+
+    def _grown(self, head: int) -> None:
+        self.ledger.appended(head, time.monotonic())
+        self._log.trim_to = self.ledger.completed
+        self._moved()
+
+    def _moved(self) -> None:
+        """Something may have become complete, recovered or released."""
+        if self.ledger.recovered:
+            self.recovered.set()
+        for tier, changed in self._watchers:
+            released = self.ledger.released(tier)
+            if released != self._released.get(tier, released):
+                changed(self.look(tier))
+            self._released[tier] = released

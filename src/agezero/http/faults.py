@@ -1,0 +1,85 @@
+"""Every error the API can answer with, in one table (the contract, "Errors").
+
+``message`` is ImageKit's own text wherever it is known, because clients compare it. ``help`` says what to do; where a fault has
+a ``detail``, that stands before it and says what was wrong with this very request.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from http import HTTPStatus
+
+import msgspec
+
+from agezero.http.reply import Header, Reply
+
+DOCS = "See docs/API.md#errors."
+BODY_BYTES_MAX = 64 * 1024
+"""Longest request body. A URL has at most 8 KiB, JSON may escape each byte as six."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """The body of every error."""
+
+    message: str
+    help: str
+
+
+class Fault(Enum):
+    """name = status, message, help."""
+
+    NO_URL = (400, "Your request is missing URL parameter.", 'Send the URL to purge as JSON, {"url": "https://…"}, or as a form field url=…')
+    INVALID_URL = (400, "Invalid url", "Send one absolute http or https URL of at most 8 KiB, as a string.")
+    NOT_PURGEABLE = (400, "The URL is not valid for cache purging.", "Purge a URL under one of its endpoints, with an allowed wildcard or none.")
+    INVALID_BODY = (400, "Your request body is not valid.", 'Send a JSON object such as {"url": "https://…"}, encoded in UTF-8, in one go.')
+    UNKNOWN_REQUEST = (400, "No request found for this requestId.", "Use the requestId that a purge on this service was answered with.")
+    NO_KEY = (
+        401,
+        "Your request does not contain private API key.",
+        "Send the header Authorization: Basic with the private key as user name and an empty password (curl -u private_…:).",
+    )
+    WRONG_KEY = (403, "Your account cannot be authenticated.", "Check the private key; `agezero keys list` names the keys that are valid.")
+    EXPIRED_KEY = (403, "Your request contains expired private API key.", "Make a new key with `agezero keys create`.")
+    DISABLED = (403, "Your account is disabled.", "The operator can enable the key again with `agezero keys enable`.")
+    NOT_PERMITTED = (403, "Your private API key is not permitted to purge.", "Use a key with the permission write; this one can only read statuses.")
+    NO_SUCH_PATH = (404, "The requested path does not exist.", "GET /openapi.json lists what this service serves.")
+    WRONG_METHOD = (405, "The method is not allowed for this path.", "Use one of the methods in the header Allow.")
+    BODY_TOO_LARGE = (413, "Your request body is too large.", f"Send at most {BODY_BYTES_MAX} bytes, with one URL.")
+    RATE_LIMITED = (429, "Too many requests with this private API key.", "Wait for the seconds in Retry-After, or raise [limits] in agezero.toml.")
+    INTERNAL = (500, "An internal error occurred.", "The service's log tells more; find it there by the x-ik-requestId of this response.")
+    LOG_UNAVAILABLE = (503, "The purge could not be recorded, so it was not accepted.", "Send it again later; the service's log says why.")
+    STATUS_UNKNOWN = (503, "The status is not known at the moment.", "Ask again in a few seconds; GET /readyz says what the service waits for.")
+
+    def __init__(self, status: int, message: str, advice: str) -> None:
+        self.status = status
+        self.message = message
+        self.advice = f"{advice} {DOCS}"
+        self._plain = Reply(status, msgspec.json.encode(Problem(message, self.advice)))
+
+    def reply(self, detail: str = "", *headers: Header) -> Reply:
+        """The response; ``detail`` says what was wrong with this request."""
+        body = self._plain.body if not detail else msgspec.json.encode(Problem(self.message, f"{_sentence(detail)} {self.advice}"))
+        return Reply(self.status, body, self._plain.headers + headers)
+
+    @property
+    def phrase(self) -> str:
+        """The status's name, for people."""
+        return HTTPStatus(self.status).phrase
+
+
+def retry_after(seconds: int) -> Header:
+    """Generated clients obey any value, however long, so it is kept to 1 to 60 s (the contract, "Headers")."""
+    return (b"retry-after", b"%d" % min(max(seconds, 1), 60))
+
+
+class Refused(Exception):
+    """The request ends here with ``reply``."""
+
+    def __init__(self, fault: Fault, detail: str = "", *headers: Header) -> None:
+        super().__init__(fault.message)
+        self.reply = fault.reply(detail, *headers)
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."

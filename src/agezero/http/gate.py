@@ -1,0 +1,95 @@
+"""The gate before a call: who is it, may it, and is it too often?
+
+A client sends the same ``Authorization`` header with every request, so the visitor it stands for is remembered by the raw header; only
+accepted ones are, and all are forgotten when a key changes. Expiry is asked anew each time. Looking a header up in a dictionary compares
+salted hashes first, so the time it takes says nothing about a key either.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agezero.core.endpoint import Endpoint, parse_endpoint
+from agezero.http.faults import Fault, Refused
+from agezero.http.limiter import RateLimit, Window
+from agezero.http.reply import Header
+from agezero.keys import Denial, Key, KeyStore
+
+VISITORS_MAX = 1024
+"""How many distinct headers are remembered; beyond, all are forgotten at once, which costs each its next request's look-up."""
+
+_DENIALS = {Denial.UNKNOWN: Fault.WRONG_KEY, Denial.EXPIRED: Fault.EXPIRED_KEY, Denial.DISABLED: Fault.DISABLED}
+_CHALLENGE: Header = (b"www-authenticate", b'Basic realm="agezero", charset="UTF-8"')
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A key at one call. ``endpoints`` narrows where it may purge; None: under every endpoint of the service."""
+
+    key: Key
+    window: Window
+    endpoints: tuple[Endpoint, ...] | None
+
+
+class Gate:
+    """The gate before one call."""
+
+    def __init__(self, keys: KeyStore, limit: RateLimit) -> None:
+        self._keys = keys
+        self._limit = limit
+        self._generation = keys.generation
+        self._visitors: dict[bytes, Visitor] = {}
+
+    def recognise(self, headers: Iterable[Header], now_s: float) -> Visitor:
+        """Who sends these headers. Raises :class:`Refused`: 401 without a key, 403 with one that is not valid."""
+        header = _authorization(headers)
+        if self._generation != self._keys.generation:
+            self._visitors.clear()
+            self._generation = self._keys.generation
+        visitor = self._visitors.get(header)
+        if visitor is None or visitor.key.expired(now_s):
+            visitor = self._admit(header, now_s)
+        return visitor
+
+    def _admit(self, header: bytes, now_s: float) -> Visitor:
+        key = self._keys.verify(private_key(header), now_s)
+        if isinstance(key, Denial):
+            raise Refused(_DENIALS[key])
+        endpoints = None if key.endpoints is None else tuple(map(parse_endpoint, key.endpoints))
+        visitor = Visitor(key, self._limit.window(key.id), endpoints)
+        if len(self._visitors) >= VISITORS_MAX:
+            self._visitors.clear()
+        self._visitors[header] = visitor
+        return visitor
+
+
+def _authorization(headers: Iterable[Header]) -> bytes:
+    for name, value in headers:
+        if name == b"authorization":
+            return value
+    raise Refused(Fault.NO_KEY, "the request has no Authorization header", _CHALLENGE)
+
+
+def private_key(header: bytes) -> str:
+    """The key in an ``Authorization`` header: the user name of RFC 7617, or the bare key after ``Basic``. Raises :class:`Refused`."""
+    scheme, _, credentials = header.decode("utf-8", "surrogateescape").strip().partition(" ")
+    credentials = credentials.strip()
+    if scheme.lower() != "basic" or not credentials:
+        raise Refused(Fault.NO_KEY, "the Authorization header is not of the scheme Basic, or has no key", _CHALLENGE)
+    key = _user_name(credentials)
+    if not key:
+        raise Refused(Fault.NO_KEY, "the user name in the Authorization header is empty", _CHALLENGE)
+    return key
+
+
+def _user_name(credentials: str) -> str:
+    """A raw key is no base64 of ``user:password``: it has an underscore, or what it decodes to has no colon."""
+    try:
+        decoded = base64.b64decode(credentials.encode("utf-8", "surrogateescape"), validate=True)
+    except (binascii.Error, ValueError):
+        return credentials
+    user, colon, _ = decoded.partition(b":")
+    return user.decode("utf-8", "surrogateescape") if colon else credentials
