@@ -1,0 +1,1 @@
+"""The command ``agezero``. Data goes to stdout, everything else to stderr."""

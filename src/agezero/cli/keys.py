@@ -1,0 +1,121 @@
+"""``agezero keys``: the private keys in a data directory. A running service notices a change within two seconds."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agezero.cli.output import CommandFailed, Exit, data, note
+from agezero.cli.service import ConfigFile, DataDir
+
+if TYPE_CHECKING:
+    from agezero.keys import Key, KeyStore
+
+application = typer.Typer(help="Make, list and revoke private keys.")
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="As `agezero keys list` prints it.")]
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@application.command()
+def create(  # noqa: PLR0913, PLR0917 (each is a flag)
+    name: Annotated[str, typer.Argument(help="What it is for.")],
+    read_only: Annotated[bool, typer.Option("--read-only", help="It may read statuses, not purge.")] = False,
+    endpoint: Annotated[list[str] | None, typer.Option(metavar="URL", help="It may purge only here; repeatable.")] = None,
+    expires_in: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 30s, 15m, 24h or 7d.")] = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make a key and print it, once."""
+    from agezero.keys import Permission
+
+    expires_at = None if expires_in is None else int(time.time() + seconds(expires_in))
+    permission = Permission.READ if read_only else Permission.WRITE
+    with _keys(data_dir, config) as keys:
+        text = keys.create(name, permission, endpoint or None, expires_at)
+    note(f"made a key to {permission}; keep it, it is not shown again")
+    data(text)
+
+
+@application.command("list")
+def show(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """List the keys.
+
+    Columns: id, permission, state, end, name, endpoints.
+    """
+    with _keys(data_dir, config) as keys:
+        for key in keys.list():
+            end = "-" if key.expires_at is None else datetime.fromtimestamp(key.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            data(f"{key.id}  {key.permission:5}  {_state(key):8}  {end:20}  {key.name}  {' '.join(key.endpoints or ())}".rstrip())
+
+
+@application.command()
+def revoke(
+    key_id: KeyId,
+    after: Annotated[str, typer.Option("--in", metavar="TIME", help="Let it end later, so that clients can change over: 1h, 24h, 7d.")] = "0s",
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """End a key, now or later."""
+    delay_s = seconds(after)
+    with _keys(data_dir, config) as keys:
+        _found(keys.expire(key_id, int(time.time() + delay_s)) if delay_s else keys.revoke(key_id, time.time()), key_id)
+    note(f"the key {key_id} ends in {after}" if delay_s else f"the key {key_id} is revoked")
+
+
+@application.command()
+def disable(key_id: KeyId, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Refuse a key until it is enabled again."""
+    with _keys(data_dir, config) as keys:
+        _found(keys.disable(key_id), key_id)
+    note(f"the key {key_id} is disabled")
+
+
+@application.command()
+def enable(key_id: KeyId, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Accept a disabled key again."""
+    with _keys(data_dir, config) as keys:
+        _found(keys.disable(key_id, disabled=False), key_id)
+    note(f"the key {key_id} is enabled")
+
+
+def seconds(text: str) -> int:
+    """``15m`` → 900. Raises :class:`CommandFailed`."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+    if match is None:
+        raise CommandFailed(Exit.USAGE, f"{text!r} is not a time", "expected a whole number and a unit: 30s, 15m, 24h or 7d")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+@contextmanager
+def _keys(data_dir: str | None, config: Path | None) -> Iterator[KeyStore]:
+    from agezero.config import read_config
+    from agezero.database import open_database
+    from agezero.keys import KeyStore
+
+    directory = read_config(config, {"data": data_dir}).data_dir
+    if not directory.is_dir():
+        raise CommandFailed(Exit.FAILED, f"there is no data directory {directory}", "run `agezero up` once, or name the directory with --data")
+    connection = open_database(directory)
+    try:
+        yield KeyStore(connection)
+    finally:
+        connection.close()
+
+
+def _found(changed: bool, key_id: str) -> None:
+    if not changed:
+        raise CommandFailed(Exit.FAILED, f"there is no key {key_id!r}", "`agezero keys list` names the keys")
+
+
+def _state(key: Key) -> str:
+    if key.disabled:
+        return "disabled"
+    return "expired" if key.expired(time.time()) else "valid"

@@ -1,0 +1,68 @@
+"""The command line. Nothing heavy is imported before a command needs it, so that ``agezero --help`` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from agezero import __version__
+from agezero.cli import keys, purges, service
+from agezero.cli.output import CommandFailed, Exit, error
+from agezero.errors import UserError
+
+application = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, help="AgeZero: cache purging that proves itself.")
+application.command()(service.up)
+application.command()(service.demo)
+application.command()(purges.purge)
+application.command()(purges.status)
+application.add_typer(keys.application, name="keys")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"agezero {__version__}")
+        raise typer.Exit
+
+
+@application.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,  # noqa: ARG001
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. No traceback gets out, unless AGEZERO_DEBUG asks for it."""
+    try:
+        return int(application(list(arguments), prog_name="agezero", standalone_mode=False) or Exit.OK)
+    except UserError as failure:
+        error(failure.message, failure.hint)
+        return failure.code if isinstance(failure, CommandFailed) else Exit.FAILED
+    except TyperException as usage:
+        context = getattr(usage, "ctx", None)
+        error(usage.format_message(), f"`{context.command_path if context else 'agezero'} --help` shows how it is used")
+        return Exit.USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        return Exit.INTERRUPTED
+    except Exception as bug:
+        return _report(bug)
+
+
+def _report(bug: Exception) -> int:
+    if os.environ.get("AGEZERO_DEBUG"):
+        traceback.print_exception(bug)
+    error(f"this is a bug in agezero: {type(bug).__name__}: {bug}", "run it again with AGEZERO_DEBUG=1 for the details, and report them")
+    return Exit.BUG

@@ -1,0 +1,1 @@
+"""``agezero demo``: a purge proven on a real cache, told step by step."""
