@@ -1,0 +1,40 @@
+"""The Protocol ``Purges`` in memory: seals real request ids, keeps what was submitted, completes and fails on demand."""
+
+from __future__ import annotations
+
+from agezero.core.purge import RequestIds
+from agezero.core.selector import Selector
+from agezero.ports import LogUnavailable, StatusUnknown
+
+
+class MemoryPurges:
+    def __init__(self) -> None:
+        self.submitted: list[tuple[Selector, str]] = []
+        self.lowest = 0
+        self.unavailable = ""
+        self.unknown = ""
+        self.reason: str | None = None
+        self.broken = False
+        self._ids = RequestIds(b"a secret of at least thirty-two bytes")
+
+    async def submit(self, selector: Selector, key_id: str) -> str:
+        self._break()
+        if self.unavailable:
+            raise LogUnavailable(self.unavailable)
+        self.submitted.append((selector, key_id))
+        return self._ids.seal(len(self.submitted))
+
+    def completed(self, request_id: str) -> bool | None:
+        self._break()
+        if self.unknown:
+            raise StatusUnknown(self.unknown)
+        seq = self._ids.open(request_id)
+        return None if seq is None else seq <= self.lowest
+
+    def ready(self) -> str | None:
+        self._break()
+        return self.reason
+
+    def _break(self) -> None:
+        if self.broken:
+            raise RuntimeError("a secret detail")

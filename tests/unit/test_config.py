@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agezero.config import Address, Config, Section, flag_of, line_of, parse_address, read_config, setting_names
+from agezero.core.endpoint import Endpoint
+from agezero.core.wildcards import Wildcards
+from agezero.errors import UserError
+
+OPERATING = Path(__file__).parents[2] / "docs" / "OPERATING.md"
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(text: str) -> UserError:
+    Path("agezero.toml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_config()
+    return caught.value
+
+
+def test_without_a_file_all_settings_have_their_defaults() -> None:
+    config = read_config()
+    assert config == Config()
+    assert config.served_endpoints == (Endpoint("127.0.0.1:8081", ""),)
+    assert (parse_address(config.api.listen), config.data_dir) == (Address("127.0.0.1", 8080), Path("agezero-data"))
+
+
+def test_the_file_overrides_defaults_and_flags_override_the_file() -> None:
+    Path("agezero.toml").write_text('wildcards = "any"\ndata = "from-file"\n[api]\nlisten = "127.0.0.1:1"\n[edge]\nlisten = "127.0.0.1:2"')
+    config = read_config(None, {"api.listen": "[::1]:9", "endpoints": ("https://cdn.example.com",), "data": None, "edge.origin": None})
+    assert (config.wildcards, config.data, config.api.listen, config.edge.listen) == (Wildcards.ANY, "from-file", "[::1]:9", "127.0.0.1:2")
+    assert config.served_endpoints == (Endpoint("cdn.example.com", ""),)
+
+
+def test_a_named_file_must_be_there() -> None:
+    with pytest.raises(UserError, match=r"other\.toml") as caught:
+        read_config(Path("other.toml"))
+    assert "--config" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said", "hint"),
+    [
+        ("\n[limits]\npurge_per_s = 3", 3, "no setting 'limits.purge_per_s'", "did you mean 'limits.purges_per_s'?"),
+        ("purges_per_s = 3", 1, "no setting 'purges_per_s'", "did you mean 'limits.purges_per_s'?"),
+        ("limit = 3", 1, "no setting 'limit'", ""),
+        ("[limts]\npurges_per_s = 3", 1, "no setting 'limts'", ""),
+        ("listen = 3", 1, "no setting 'listen'", "did you mean 'api.listen' or 'edge.listen'?"),
+        ("frobnicate = 3", 1, "no setting 'frobnicate'", "docs/OPERATING.md lists every setting"),
+        ('[limits]\n# a comment\npurges_per_s = "3"', 3, "expected `int`, got `str`", ""),
+        ("[limits]\npurges_per_s = -1", 2, "expected `int` >= 0", ""),
+        ("limits.purges_per_s = 1.5", 1, "expected `int`, got `float`", ""),
+        ("limits = { purges_per_s = true }", 1, "expected `int`, got `bool`", ""),
+        ("limits = 3", 1, "expected a section, got `int`", ""),
+        ('wildcards = "some"', 1, "unknown value 'some'", "expected one of: imagekit, any"),
+        ('[edge]\norigin_host = "x"', 2, "unknown value 'x'", "expected one of: origin, pass"),
+        ("[lease]\nlease_s = 0", 2, "> 0", ""),
+        ('[api]\nlisten = "8080"', 2, "expected HOST:PORT", ""),
+        ('[api]\nlisten = "127.0.0.1:0"', 2, "1 to 65535", ""),
+        ('[api]\nlisten = "127.0.0.1:65536"', 2, "1 to 65535", ""),
+        ('[edge]\nlisten = "127.0.0.1:8080"', 2, "also the API's address", ""),
+        ('[edge]\nlisten = "0.0.0.0:80"', 1, "listens on every address", ""),
+        ('[edge]\norigin = "ftp://example.com"', 2, "scheme is 'ftp'", ""),
+        ('[edge]\norigin = "https://example.com/path"', 2, "has a path", ""),
+        ('[edge]\nname = "two words"', 2, "expected a letter", ""),
+        ("[edge]\nslots = 1025", 2, "the nearest are 1024 and 2048", ""),
+        ('endpoints = ["https://a.example", "b.example"]', 1, "'b.example': expected an absolute URL", ""),
+        ('endpoints = "https://a.example"', 1, "got `str`", ""),
+        ('data = ""', 1, "names no directory", ""),
+        ("a = 1\n[api", 2, "not valid TOML", "a setting looks like"),
+        ("a = 1\na = 2", 2, "not valid TOML", "a setting looks like"),
+    ],
+)
+def test_an_error_names_the_line_what_was_expected_and_what_to_do(text: str, line: int, said: str, hint: str) -> None:
+    error = refused(text)
+    assert error.message.startswith(f"agezero.toml:{line}: ")
+    assert said in error.message
+    assert error.hint
+    assert hint in error.hint
+
+
+def test_a_file_that_is_not_utf_8() -> None:
+    Path("agezero.toml").write_bytes(b"data = '\xff'")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_config()
+
+
+def test_an_error_in_a_flag_names_the_flag() -> None:
+    Path("agezero.toml").write_text('[api]\nlisten = "127.0.0.1:1"')
+    with pytest.raises(UserError, match=r"^--api: the setting 'api\.listen' is not valid"):
+        read_config(None, {"api.listen": "nonsense"})
+
+
+@pytest.mark.parametrize("name", ["api.listen", "edge.listen", "edge.origin", "endpoints", "data"])
+def test_every_flag_has_a_twin_in_the_file(name: str) -> None:
+    assert flag_of(name).startswith("--")
+    assert name in setting_names()
+
+
+def test_lines_are_found_in_every_way_of_writing_a_name() -> None:
+    text = 'a = 1\n"b" = 2\nc.d = 3\n[e]\n# f = 0\nf = 4\n[e.g]\nh = 5\n[ "i" ]\nj = { k = 6 }'
+    assert [line_of(text, name) for name in ("a", "b", "c.d", "e.f", "e.g.h", "i.j.k", "e.missing", "missing")] == [1, 2, 3, 6, 8, 10, 4, 1]
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| ([^|]*) \|", OPERATING.read_text(), re.MULTILINE))
+    assert set(setting_names()) - set(rows) == set()
+    for name in setting_names():
+        assert rows[name] == f"`{_default(name)}`", name
+
+
+def test_the_example_in_the_documentation_is_a_valid_file() -> None:
+    example = re.search(r"```toml\n(.*?)```", OPERATING.read_text(), re.DOTALL)
+    assert example is not None
+    Path("agezero.toml").write_text(example[1])
+    assert tomllib.loads(example[1])
+    read_config()
+
+
+def _default(name: str) -> str:
+    value: object = Config()
+    for part in name.split("."):
+        value = getattr(value, part)
+    return msgspec.json.encode(value).decode() if not isinstance(value, Section) else ""

@@ -1,0 +1,169 @@
+"""The slot file: what it keeps, what it notices, what it never does."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agezero.core.purge import Purge
+from agezero.core.selector import EVERYTHING, Kind, Selector
+from agezero.edges import slots as slots_module
+from agezero.edges.slots import HEADER_BYTES, SlotFile, SlotFileBusy
+
+SLOTS = 1024
+URL = Selector(Kind.URL, "example.com/a")
+PURGES = [
+    Purge(1, URL),
+    Purge(2, Selector(Kind.HOST, "example.com")),
+    Purge(3, Selector(Kind.PREFIX, "example.com/b/")),
+    Purge(4, Selector(Kind.PREFIX, "example.com/c?d")),
+    Purge(5, EVERYTHING),
+    Purge(6, Selector(Kind.PREFIX, "example.com/ee")),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with SlotFile(tmp_path / "slots", SLOTS) as file:
+        assert file.doubt == "the purge table is new"
+        file.save(0, "log-1")
+    return tmp_path / "slots"
+
+
+def test_everything_is_kept(path: Path) -> None:
+    with SlotFile(path, SLOTS) as file:
+        file.apply(PURGES)
+        file.save(6, "log-1")
+        file.save_token(9)
+        before = (list(file.table.slots), file.table.everything, file.table.gates, file.top)
+    with SlotFile(path, SLOTS) as file:
+        assert (list(file.table.slots), file.table.everything, file.table.gates, file.top) == before
+        assert (file.watermark, file.log_epoch, file.token, file.doubt) == (6, "log-1", 9, "")
+        assert file.table.newest("example.com/a") == 5
+
+
+def test_the_layout_is_as_documented(path: Path) -> None:
+    """Caches map this file; an offset that moves is a new version of the format."""
+    with SlotFile(path, SLOTS) as file:
+        (write,) = file.apply([Purge(7, URL)])
+        file.apply([Purge(8, Selector(Kind.PREFIX, "example.com/ff"))])
+        file.save(8, "log-1")
+        assert write.slot is not None
+        data = path.read_bytes()
+        assert len(data) == HEADER_BYTES + 8 * SLOTS
+        assert data[:8] == b"AGEZERO1"
+        assert struct.unpack_from("<I", data, 12) == (SLOTS,)
+        assert struct.unpack_from("<QQQQQ", data, 16) == (8, 0, 0, 0, 8)
+        assert (data[56], data[58], data[59], data[60:65]) == (0, 0, 1, b"log-1")
+        assert struct.unpack_from("<IQ", data, 144) == (len("example.com/ff"), 8)
+        assert struct.unpack_from("<Q", data, HEADER_BYTES + 8 * write.slot) == (7,)
+    assert path.read_bytes()[56] == 1
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_one_write_for_each_slot(path: Path) -> None:
+    with SlotFile(path, SLOTS) as file:
+        (write,) = file.apply([Purge(1, URL), Purge(2, URL)])
+        assert write.seq == 2
+
+
+def test_the_watermark_of_one_log_only_rises(path: Path) -> None:
+    with SlotFile(path, SLOTS) as file:
+        file.save(5, "log-1")
+        with pytest.raises(ValueError, match="cannot go back"):
+            file.save(4, "log-1")
+        file.save(0, "log-2")
+        assert (file.watermark, file.log_epoch) == (0, "log-2")
+
+
+def test_a_new_log_goes_on_above_the_old_numbers(path: Path) -> None:
+    with SlotFile(path, SLOTS) as file:
+        file.apply([Purge(100, URL)])
+        file.purge_everything(3)
+        assert file.table.everything == 101
+        assert [write.seq for write in file.apply([Purge(4, URL)])] == [102]
+        assert file.filled() == [(slot, 102) for slot, seq in enumerate(file.table.slots) if seq == 102]
+    with SlotFile(path, SLOTS) as file:
+        assert [write.seq for write in file.apply([Purge(5, URL)])] == [103]
+        file.purge_everything(1000)
+        assert file.table.everything == 1000 + file.base
+
+
+def test_a_second_opener_is_told(path: Path) -> None:
+    with SlotFile(path, SLOTS), pytest.raises(SlotFileBusy, match="in use by another agent"):
+        SlotFile(path, SLOTS)
+    SlotFile(path, SLOTS).close()
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, HEADER_BYTES + 8)
+
+
+def cut_short(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def flip(at: int) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[at] ^= 1
+        path.write_bytes(data)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(cut, "cut off"), (cut_short, "cut off"), (flip(0), "unknown format"), (flip(8), "corrupt"), (flip(16), "corrupt"), (flip(4000), "corrupt")],
+)
+def test_damage_is_noticed_and_remembered(path: Path, damage: Callable[[Path], None], said: str) -> None:
+    damage(path)
+    for _ in range(2):  # a start that ends before everything was purged does not settle it
+        with SlotFile(path, SLOTS) as file:
+            assert said in file.doubt
+            assert (file.watermark, file.log_epoch, file.load().doubt) == (0, "", file.doubt)
+    with SlotFile(path, SLOTS) as file:
+        file.purge_everything(0)
+        file.save(0, "log-1")
+    with SlotFile(path, SLOTS) as file:
+        assert file.doubt == ""
+
+
+def test_another_size_is_a_doubt(path: Path) -> None:
+    with SlotFile(path, 2 * SLOTS) as file:
+        assert "1024 slots" in file.doubt
+        assert len(file.table.slots) == 2 * SLOTS
+
+
+def reopened(path: Path, *, clean: bool) -> str:
+    """The doubt after the machine has booted again."""
+    file = SlotFile(path, SLOTS)
+    if clean:
+        file.close()
+        copy = path
+    else:
+        copy = path.with_name("copy")  # as a crash would leave it
+        copy.write_bytes(path.read_bytes())
+        file.close()
+    with SlotFile(copy, SLOTS) as again:
+        return again.doubt
+
+
+@pytest.mark.parametrize(("clean", "rebooted", "doubt"), [(False, True, "the machine went down"), (True, True, ""), (False, False, "")])
+def test_a_reboot_is_a_doubt_unless_closed_before(path: Path, monkeypatch: pytest.MonkeyPatch, clean: bool, rebooted: bool, doubt: str) -> None:
+    boots = iter(["first", "second"] if rebooted else ["first", "first"])
+    monkeypatch.setattr(slots_module, "_kernel_boot_id", lambda: next(boots))
+    found = reopened(path, clean=clean)
+    assert found.startswith(doubt)
+    assert bool(found) == bool(doubt)
+
+
+def test_where_reboots_cannot_be_noticed_only_a_clean_file_is_trusted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "_kernel_boot_id", lambda: "")
+    assert "went down" in reopened(path, clean=False)
+    path.with_name("copy").unlink()
+    assert reopened(path, clean=True) == ""
