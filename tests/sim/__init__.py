@@ -1,0 +1,1 @@
+"""The deterministic simulator of AgeZero: the real core over a simulated network, log, caches and origin, in virtual time."""

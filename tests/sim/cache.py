@@ -1,0 +1,258 @@
+"""Caches: one with the purge table in its key, one that purges natively. Both fill from upstream, check their lease, keep Vary variants.
+
+``TableCache`` is nginx, Traffic Server or Squid with AgeZero's table: the key is (newest purge, URL, variant), computed when a
+request arrives. ``NativeCache`` is Varnish: objects by URL, a purge deletes them, and a fill fence keeps out what was being fetched meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agezero.core.epochs import Gates, Write
+from agezero.core.purge import Purge
+from agezero.core.selector import EVERYTHING, Kind
+from agezero.core.steps import Apply, DriverDone, DriverFailed, EdgeRestarted, Install, Probe, PurgeEverything, Restore
+from sim.network import Network
+from sim.origin import TAGS, URLS, VARIANTS, Body, Origin
+from sim.parts import Parts
+from sim.world import Actor, Call, World
+
+if TYPE_CHECKING:
+    from sim.checker import Checker
+    from sim.shells import Agent
+
+SLOTS = 32
+FETCH_TIMEOUT_S = 3.0
+Key = tuple[int, str, str]
+Waiter = tuple[Actor, int, Call, tuple[Any, ...]]
+Step = Probe | Apply | PurgeEverything | Restore | Install
+
+
+@dataclass(slots=True)
+class TablePart:
+    """What an agent sends to the copy in the cache: the writes to repeat, and which look-ups they need."""
+
+    writes: list[Write]
+    gates: Gates
+
+
+@dataclass(slots=True)
+class Fill:
+    """A fetch under way: what it will be stored as, and who waits for it."""
+
+    key: Key
+    began_s: float
+    waiters: list[Waiter] = field(default_factory=list)
+    spoilt: bool = False
+
+
+class Cache(Actor):
+    """What both have in common. The store and the newest token are on disk; lease, table copy and fills are lost by a restart."""
+
+    fences = True
+
+    def __init__(self, world: World, name: str, rate: float, network: Network, parts: Parts, checker: Checker) -> None:
+        super().__init__(world, name, rate)
+        self.network, self.parts, self.checker = network, parts, checker
+        self.upstream: Cache | Origin
+        self.store: dict[Key, Body] = {}
+        self.token = 0
+        self.refuses: frozenset[Kind] = frozenset()
+        self.mute = False
+        self.boots = 0
+        self.boot(disk=True)
+
+    def boot(self, disk: bool) -> None:
+        """Start, with or without what the disk holds."""
+        self.up = True
+        self.boots += 1
+        self.fills: dict[Key, Fill] = {}
+        self.until_s = self.asked_at_s = 0.0
+        self.loaded = False
+        if not disk:
+            self.store.clear()
+            self.token = 0
+
+    @property
+    def boot_id(self) -> str:
+        return f"{self.name}-{self.boots}"
+
+    def epoch(self, url: str) -> int:
+        """The purge epoch of the key."""
+        raise NotImplementedError
+
+    def live(self) -> bool:
+        """May this request be answered from the store? Else it bypasses."""
+        return not self.parts.lease_at_edge or self.clock_s() < self.until_s
+
+    # Requests
+
+    def serve(self, source: Actor, life: int, url: str, variant: str, began_s: float, call: Call, *args: Any) -> None:  # noqa: ARG002
+        """The answer comes as ``call(*args, body)`` to this life of ``source``."""
+        waiter = (source, life, call, args)
+        if not self.live():
+            self.world.mark("bypass")
+            self._ask(url, variant, self._answer, [waiter])
+            return
+        key = (self.epoch(url), url, variant)
+        body = self.store.get(key)
+        if body is not None:
+            self.world.mark("hit")
+            self._answer([waiter], body)
+            return
+        fill = self.fills.get(key)
+        if fill is not None and self.world.now_s < fill.began_s + FETCH_TIMEOUT_S:
+            self.world.mark("collapsed miss")
+            fill.waiters.append(waiter)
+            return
+        if fill is not None:
+            fill.spoilt = True  # given up
+        fill = self.fills[key] = Fill(key, self.world.now_s, [waiter])
+        self._ask(url, variant, self._filled, fill)
+
+    def _ask(self, url: str, variant: str, call: Call, *args: Any) -> None:
+        target = self.upstream
+        delay_s = self.world.network.between(0.001, 0.02)
+        self.network.pass_on(target, delay_s, "request", target.serve, self, self.life, url, variant, self.world.now_s, call, *args)
+
+    def _answer(self, waiters: list[Waiter], body: Body) -> None:
+        for source, life, call, args in waiters:
+            self.network.pass_on(source, self.world.network.between(0.001, 0.02), "response", call, *args, body, life=life)
+
+    def _filled(self, fill: Fill, body: Body) -> None:
+        if self.fills.get(fill.key) is fill:
+            del self.fills[fill.key]
+        if fill.spoilt and self.parts.fill_fence:
+            self.world.mark("fill fenced off")
+        else:
+            self.store[self._stored_as(fill.key)] = body
+            self.checker.audit(self)
+        self._answer(fill.waiters, body)
+
+    def _stored_as(self, key: Key) -> Key:
+        return key
+
+    # Driver steps
+
+    def perform(self, agent: Agent, life: int, token: int, step: Step, part: TablePart | None) -> None:
+        """What the driver does at the cache's end."""
+        if self.parts.token_at_edge and token < self.token and not isinstance(step, Probe):
+            self.world.mark("cache refused an old token")
+            answer: EdgeRestarted | DriverDone | DriverFailed = DriverFailed(step.step, "a newer agent has taken this edge over")
+        else:
+            answer = self._do(token, step, part)
+        if self.mute and self.world.faulty:
+            self.world.mark("applied, then timed out")
+            return
+        self.network.send(self, agent, "driver answers", agent.handle, answer, life=life)
+
+    def _do(self, token: int, step: Step, part: TablePart | None) -> EdgeRestarted | DriverDone | DriverFailed:
+        if isinstance(step, Probe):
+            return EdgeRestarted(self.boot_id)
+        self.checker.written(self, token)
+        self.token = max(self.token, token)
+        if isinstance(step, Install):
+            if not self.loaded and self.parts.boot_id:
+                self.world.mark("cache refused a lease before its table")
+                return DriverFailed(step.step, "the table is not loaded")
+            self._install(step)
+        else:
+            if isinstance(step, Apply) and any(purge.selector.kind in self.refuses for purge in step.purges):
+                self.world.mark("driver refused")
+                return DriverFailed(step.step, "cannot do this", refused=True)
+            self.change(step, part)
+            self.loaded |= not isinstance(step, Apply)
+        self.checker.audit(self)
+        return DriverDone(step.step)
+
+    def _install(self, step: Install) -> None:
+        """The newest question decides, so that a delayed lease does not bring back what ``revoke`` took."""
+        if step.asked_at_s >= self.asked_at_s:
+            self.asked_at_s = step.asked_at_s
+            self.until_s = step.asked_at_s + step.length_s
+
+    def revoke(self) -> None:
+        """The agent leaves: no lease asked for until now counts any more."""
+        self.asked_at_s, self.until_s = self.clock_s(), 0.0
+
+    def change(self, step: Apply | PurgeEverything | Restore, part: TablePart | None) -> None:
+        """Purge, or load the table."""
+        raise NotImplementedError
+
+    def visible(self) -> list[tuple[str, Body]]:
+        """What requests that arrive now would be answered with from the store."""
+        if not self.up or not self.live():
+            return []
+        found = []
+        for url in URLS:
+            epoch = self.epoch(url)
+            for variant in VARIANTS:
+                body = self.store.get((epoch, url, variant))
+                if body is not None:
+                    found.append((url, body))
+        return found
+
+
+class TableCache(Cache):
+    """The purge table in the key. The copy only ever takes the higher number, and never drops a look-up."""
+
+    def boot(self, disk: bool) -> None:
+        super().boot(disk)
+        self.copy = self.parts.table([0] * SLOTS)
+
+    def epoch(self, url: str) -> int:
+        return self.copy.newest(url)
+
+    def _stored_as(self, key: Key) -> Key:
+        return key if self.parts.fill_fence else (self.epoch(key[1]), *key[1:])
+
+    def change(self, step: Apply | PurgeEverything | Restore, part: TablePart | None) -> None:  # noqa: ARG002
+        assert part is not None
+        ours, theirs = self.copy.gates, part.gates
+        ours.host |= theirs.host
+        ours.slash |= theirs.slash
+        for length, newest in theirs.lengths.items():
+            ours.lengths[length] = max(newest, ours.lengths.get(length, 0))
+        for write in part.writes:
+            if write.slot is None:
+                self.copy.apply(write.seq, EVERYTHING)
+            else:
+                self.copy._raise(write.slot, write.seq)
+
+
+class NativeCache(Cache):
+    """Objects by URL. Where it has a lease to lose, a restart may bring back what was deleted just before."""
+
+    def __init__(self, world: World, name: str, rate: float, network: Network, parts: Parts, checker: Checker, fences: bool) -> None:
+        self.fences = fences
+        self.deleted: list[tuple[Key, Body]] = []
+        super().__init__(world, name, rate, network, parts, checker)
+
+    def boot(self, disk: bool) -> None:
+        super().boot(disk)
+        if disk and self.fences:
+            for key, body in self.deleted:
+                self.world.mark("deleted object came back with the disk")
+                self.store.setdefault(key, body)
+        self.deleted = []
+
+    def live(self) -> bool:
+        return not self.fences or super().live()
+
+    def epoch(self, url: str) -> int:  # noqa: ARG002
+        return 0
+
+    def change(self, step: Apply | PurgeEverything | Restore, part: TablePart | None) -> None:  # noqa: ARG002
+        assert not isinstance(step, Restore)
+        purges = step.purges if isinstance(step, Apply) else (Purge(step.seq, EVERYTHING),)
+        for purge in purges:
+            self._purge({url for url in URLS if purge.selector.matches(url, TAGS[url])})
+
+    def _purge(self, urls: set[str]) -> None:
+        for key in [key for key in self.store if key[1] in urls]:
+            self.deleted = [*self.deleted[-3:], (key, self.store.pop(key))]
+        for key in [key for key in self.fills if key[1] in urls]:
+            self.fills[key].spoilt = True
+            if self.parts.fill_fence:
+                del self.fills[key]

@@ -1,0 +1,37 @@
+"""What a run is made of; an ablation replaces exactly one part by one without its safeguard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agezero.core.epochs import EpochTable
+from agezero.core.follower import Follower
+from agezero.core.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The core's machines, and the safeguards that lie in the shells and caches."""
+
+    ledger: type[Ledger] = Ledger
+    follower: type[Follower] = Follower
+    table: type[EpochTable] = EpochTable
+    fill_fence: bool = True
+    """A fill is stored under the key computed at arrival (table), or not at all once it was purged (native)."""
+    lease_at_edge: bool = True
+    """The cache looks at its lease for every request."""
+    token_at_edge: bool = True
+    """The cache refuses writes with a lower fencing token."""
+    confirmed: bool = True
+    """The driver answers when the cache has confirmed, not when it has been told."""
+    boot_id: bool = True
+    """The cache takes no lease before its table was loaded in this boot."""
+    new_epoch: bool = True
+    """A log restored from a backup takes a new epoch."""
+    floor_known: bool = True
+    """A read below the floor says so, and does not give what is left."""
+    drift: float = 0.04
+    """Greatest deviation of a clock's rate; the margin allows for 0.04 on both sides."""
+
+
+HONEST = Parts()
