@@ -1,0 +1,100 @@
+"""The service under test, as `agezero up` starts it, and its peer: a constant answer from the same server."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.harness import NotMeasured, free_address, process, wait_until
+
+AGEZERO = Path(sys.executable).with_name("agezero")
+KEY = "private_key_of_the_benchmark"
+AUTHORIZATION = {"Authorization": "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()}
+PURGES = "/v1/files/purge"
+NO_LIMITS = "[limits]\npurges_per_s = 0\nstatus_per_s = 0\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """``address`` of its API, ``edge`` (address of its edge, and its endpoint)."""
+
+    address: str
+    edge: str
+    pid: int
+    data: Path
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.address)
+
+    def purge(self, path: str, connection: http.client.HTTPConnection) -> str:
+        """The request id."""
+        connection.request("POST", PURGES, b'{"url":"http://%b%b"}' % (self.edge.encode(), path.encode()), AUTHORIZATION)
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 201:
+            raise NotMeasured(f"a purge was answered {answer.status}: {body!r}")
+        return body.split(b'"')[3].decode()
+
+    def completed(self, request_id: str, connection: http.client.HTTPConnection) -> bool:
+        connection.request("GET", f"{PURGES}/{request_id}", headers=AUTHORIZATION)
+        return b"Completed" in connection.getresponse().read()
+
+    def wait_completed(self, request_id: str, connection: http.client.HTTPConnection) -> None:
+        while not self.completed(request_id, connection):
+            pass
+
+
+@contextmanager
+def service(folder: Path, origin: str = "http://127.0.0.1:9") -> Iterator[Service]:
+    """`agezero up` in the empty ``folder``, without rate limits, ready. By default its origin is a port where nobody listens: no row asks it."""
+    folder.mkdir(parents=True)
+    config, output = folder / "agezero.toml", folder / "output.log"
+    config.write_text(NO_LIMITS)
+    api, edge = free_address(), free_address()
+    flags: list[str | Path] = ["--origin", origin, "--api", api, "--edge", edge, "--data", folder / "store", "--config", config]
+    with process([AGEZERO, "up", *flags], output, {"AGEZERO_PRIVATE_KEY": KEY}) as child:
+        wait_until(lambda: answers(api, "/readyz"), child, output)
+        yield Service(api, edge, child.pid, folder / "store")
+
+
+@contextmanager
+def constant(folder: Path) -> Iterator[str]:
+    """The address of the constant answer, see :mod:`bench.constant`."""
+    address, output = free_address(), folder / "constant.log"
+    with process([sys.executable, "-m", "bench.constant", address], output) as child:
+        wait_until(lambda: answers(address, "/"), child, output)
+        yield address
+
+
+def answers(address: str, path: str) -> bool:
+    """Does it answer 200?"""
+    connection = http.client.HTTPConnection(address, timeout=5)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    return False
+
+
+def resident_bytes(pid: int, field: str = "Rss") -> int:
+    """``Rss`` or ``Pss`` of one process. Raises :class:`NotMeasured` where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError as error:
+        raise NotMeasured(f"the memory of process {pid} is unknown: {error}\nhint: this row needs Linux") from None
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def time_of(command: list[str | Path]) -> subprocess.CompletedProcess[bytes]:
+    """Run to the end, quietly. Raises :class:`NotMeasured` where it fails."""
+    done = subprocess.run(command, capture_output=True, env=os.environ, check=False)
+    if done.returncode:
+        raise NotMeasured(f"{command} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
+    return done
