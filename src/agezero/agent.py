@@ -51,10 +51,12 @@ class Agent:
         store: PositionStore,
         *,
         tier: int = 0,
+        lease_s: float | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.name = name
         self.tier = tier
+        self.lease_s = lease_s
         self._driver = driver
         self._log = purge_log
         self._control = control
@@ -84,7 +86,7 @@ class Agent:
 
     async def _live(self) -> None:
         self.follower, self._events = self._new_follower(), asyncio.Queue()
-        self.token = await self._control.join(self.name, self.tier, self._driver.capabilities.fences)
+        self.token = await self._control.join(self.name, self.tier, self._driver.capabilities.fences, self.lease_s)
         self._driver.take_over(self.token)
         if not self.follower.position.doubt:
             await self._control.report(self.name, self.token, self.follower.watermark, "")
@@ -114,7 +116,7 @@ class Agent:
 
     def _new_follower(self) -> Follower:
         capabilities = self._driver.capabilities
-        return Follower(self._store.load(), capabilities.exact, capabilities.restores, self._limits)
+        return Follower(self._store.load(), capabilities.exact, capabilities.restores, self._limits, capabilities.soft)
 
     async def _carry_out(self, effects: list[steps.Effect]) -> None:
         for effect in effects:

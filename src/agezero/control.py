@@ -45,9 +45,9 @@ class Control:
 
     # For HTTP
 
-    async def submit(self, selector: Selector, key_id: str) -> str:
+    async def submit(self, selector: Selector, key_id: str, *, soft: bool = False) -> str:
         """The request id, once the purge is durable. Raises :class:`agezero.ports.LogUnavailable`."""
-        return self._ids.seal(await self._log.append(selector, key_id))
+        return self._ids.seal(await self._log.append(selector, key_id, soft=soft))
 
     def completed(self, request_id: str) -> bool | None:
         """Is it proven? None: not an id of this service. One comparison in memory. Raises :class:`agezero.ports.StatusUnknown`."""
@@ -64,9 +64,9 @@ class Control:
 
     # For agents: the ControlSide port
 
-    async def join(self, name: str, tier: int, fences: bool) -> int:
+    async def join(self, name: str, tier: int, fences: bool, lease_s: float | None = None) -> int:
         """See :class:`agezero.ports.ControlSide`."""
-        effects = self.ledger.join(name, tier, fences, time.monotonic())
+        effects = self.ledger.join(name, tier, fences, time.monotonic(), lease_s)
         token = self.ledger.members[name].record.token
         await self._carry_out(effects)
         return token

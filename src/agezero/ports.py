@@ -41,7 +41,7 @@ class PurgeLog(Protocol):
         """The highest seq that retention has removed; entries begin at ``floor + 1``."""
         ...
 
-    async def append(self, selector: Selector, key_id: str) -> int:
+    async def append(self, selector: Selector, key_id: str, *, soft: bool = False) -> int:
         """Durable on return; returns the seq. Raises :class:`LogUnavailable`."""
         ...
 
@@ -85,8 +85,8 @@ class LeaseRefused(Exception):
 class ControlSide(Protocol):
     """What an agent asks of the control side, in the same process or over a network."""
 
-    async def join(self, name: str, tier: int, fences: bool) -> int:
-        """Take the edge over; returns the fencing token for all further calls."""
+    async def join(self, name: str, tier: int, fences: bool, lease_s: float | None = None) -> int:
+        """Take the edge over; returns the fencing token for all further calls. ``lease_s``: the length of its leases, None: the usual one."""
         ...
 
     def look(self, tier: int) -> HeadKnown:
@@ -127,6 +127,8 @@ class Capabilities:
     """The data plane checks the lease itself; without it a dead edge holds purges up until it is removed by hand."""
     restores: bool
     """The driver keeps a durable purge table and can load it into a cache that lost its own."""
+    soft: bool = False
+    """A soft purge leaves the object to be served stale while it is revalidated; without it, every purge is hard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,14 @@ class EdgeDriver(Protocol):
 
     async def install(self, lease: Lease) -> None:
         """Let the cache serve from its store until the lease is over. Only after the table is complete."""
+        ...
+
+    async def fence(self) -> None:
+        """End the lease; on return the cache serves nothing from its store."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the cache. No call follows."""
         ...
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from agezero.core.epochs import EpochTable, Write
 from agezero.core.follower import Follower
-from agezero.core.ledger import Effect, Ledger, Member
+from agezero.core.ledger import Effect, Ledger, Member, Record
 from agezero.core.steps import HeadKnown, Records
 from sim.parallel import each_seed
 from sim.parts import Parts
@@ -23,7 +23,7 @@ SEEDS = 500
 
 
 class NoLeaseWait(Ledger):
-    def _lease_end(self, now_s: float) -> float:
+    def _lease_end(self, record: Record, now_s: float) -> float:  # noqa: ARG002
         return now_s
 
 

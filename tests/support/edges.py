@@ -63,6 +63,12 @@ class MemoryEdge:
         self._check()
         self.leases.append(lease)
 
+    async def fence(self) -> None:
+        self._check()
+
+    async def aclose(self) -> None:
+        pass
+
     def _check(self) -> None:
         if self.broken:
             raise DriverFailed(self.broken)

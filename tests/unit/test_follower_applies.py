@@ -216,3 +216,28 @@ def test_a_confirmation_of_a_probe_says_nothing() -> None:
     follower.start()
     assert tell(follower, DriverDone(1)) == []
     assert state_of(follower) is State.JOINING
+
+
+def test_a_soft_purge_is_made_hard_for_a_driver_that_knows_no_soft_ones() -> None:
+    records = Records(0, [Purge(1, url("a"), soft=True)])
+    for soft in (True, False):
+        follower = Follower(Position(0, LOG), EXACT, limits=LIMITS, soft=soft)
+        [probe] = follower.start()
+        assert isinstance(probe, Probe)
+        [restore] = tell(follower, head(1), EdgeRestarted(BOOT))
+        assert isinstance(restore, Restore)
+        tell(follower, DriverDone(restore.step))
+        [apply, *_] = tell(follower, records)
+        assert isinstance(apply, Apply)
+        assert apply.purges == (Purge(1, url("a"), soft),)
+
+
+def test_a_refused_soft_purge_is_tried_hard_even_where_it_cannot_be_wider() -> None:
+    follower = Follower(Position(0, LOG), EXACT, limits=LIMITS, soft=True)
+    follower.start()
+    [restore] = tell(follower, head(1), EdgeRestarted(BOOT))
+    assert isinstance(restore, Restore)
+    tell(follower, DriverDone(restore.step))
+    [apply, *_] = tell(follower, Records(0, [Purge(1, EVERYTHING, soft=True)]))
+    assert isinstance(apply, Apply)
+    assert tell(follower, DriverFailed(apply.step, "no", refused=True)) == [Apply(apply.step + 1, (Purge(1, EVERYTHING),))]

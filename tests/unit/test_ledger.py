@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agezero.core.ledger import Grant, Record, Refuse, Save, Standing, Superseded
-from support.ledgers import LEASE_S, OVER_S, carry_out, granted, joined, leased, ledger_at
+from support.ledgers import LEASE_S, MARGIN_S, OVER_S, carry_out, granted, joined, leased, ledger_at
 
 # Complete
 
@@ -270,4 +270,29 @@ def test_the_lease_of_a_replaced_agent_counts_on() -> None:
 def test_each_change_of_a_record_has_a_version_of_its_own() -> None:
     ledger = ledger_at(0)
     token = leased(ledger, "edge", 0)
-    assert ledger.members["edge"].record == Record("edge", 0, True, fenced=False, token=token, version=2)
+    assert ledger.members["edge"].record == Record("edge", 0, True, fenced=False, token=token, version=2, lease_s=LEASE_S)
+
+
+def test_an_edge_may_have_a_lease_of_its_own_length() -> None:
+    ledger = ledger_at(0)
+    carry_out(ledger, ledger.join("edge", 0, True, 0.0, lease_s=3.0))
+    assert ledger.renew("edge", 1, 0, 0.0)[-1] == Grant("edge", 1, 3.0)
+    assert ledger.next_expiry_s() == 3.0 + MARGIN_S
+
+
+def test_a_shorter_lease_counts_only_once_no_longer_one_can_be_in_force() -> None:
+    """Else a restart right after the change, which knows nothing but the record, would not wait for it."""
+    ledger = ledger_at(0)
+    token = leased(ledger, "edge", 0)
+    carry_out(ledger, ledger.join("edge", 0, True, 0.0, lease_s=3.0))
+    restarted = ledger_at(0, [ledger.members["edge"].record])
+    assert restarted.next_expiry_s() == OVER_S
+    carry_out(ledger, ledger.leave("edge", token + 1))
+    carry_out(ledger, ledger.join("edge", 0, True, 0.0, lease_s=3.0))
+    assert ledger.renew("edge", token + 2, 0, 0.0)[-1] == Grant("edge", token + 2, 3.0)
+
+
+def test_after_a_restart_the_lease_that_was_granted_counts_not_the_new_setting() -> None:
+    granted_long = Record("edge", fenced=False, lease_s=60.0)
+    assert ledger_at(0, [granted_long]).next_expiry_s() == 60.0 + MARGIN_S
+    assert ledger_at(0, [Record("edge", fenced=False)]).next_expiry_s() == OVER_S

@@ -12,6 +12,7 @@ import pytest
 from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING, Kind, Selector
 from agezero.edges import slots as slots_module
+from agezero.edges.readers import SLOTS_AT
 from agezero.edges.slots import HEADER_BYTES, SlotFile, SlotFileBusy
 
 SLOTS = 1024
@@ -26,9 +27,14 @@ PURGES = [
 ]
 
 
+def opened(path: Path) -> SlotFile:
+    """Numbers begin at 1, where they are part of a test."""
+    return SlotFile(path, SLOTS, leap=lambda top: top)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    with SlotFile(tmp_path / "slots", SLOTS) as file:
+    with opened(tmp_path / "slots") as file:
         assert file.doubt == "the purge table is new"
         file.save(0, "log-1")
     return tmp_path / "slots"
@@ -54,13 +60,13 @@ def test_the_layout_is_as_documented(path: Path) -> None:
         file.save(8, "log-1")
         assert write.slot is not None
         data = path.read_bytes()
-        assert len(data) == HEADER_BYTES + 8 * SLOTS
-        assert data[:8] == b"AGEZERO1"
+        assert len(data) == SLOTS_AT + 8 * SLOTS
+        assert data[:8] == data[HEADER_BYTES : HEADER_BYTES + 8] == b"AGEZERO2"
         assert struct.unpack_from("<I", data, 12) == (SLOTS,)
         assert struct.unpack_from("<QQQQQ", data, 16) == (8, 0, 0, 0, 8)
         assert (data[56], data[58], data[59], data[60:65]) == (0, 0, 1, b"log-1")
         assert struct.unpack_from("<IQ", data, 144) == (len("example.com/ff"), 8)
-        assert struct.unpack_from("<Q", data, HEADER_BYTES + 8 * write.slot) == (7,)
+        assert struct.unpack_from("<Q", data, SLOTS_AT + 8 * write.slot) == (7,)
     assert path.read_bytes()[56] == 1
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -100,7 +106,7 @@ def test_a_second_opener_is_told(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
-    os.truncate(path, HEADER_BYTES + 8)
+    os.truncate(path, SLOTS_AT + 8)
 
 
 def cut_short(path: Path) -> None:
@@ -156,14 +162,14 @@ def reopened(path: Path, *, clean: bool) -> str:
 @pytest.mark.parametrize(("clean", "rebooted", "doubt"), [(False, True, "the machine went down"), (True, True, ""), (False, False, "")])
 def test_a_reboot_is_a_doubt_unless_closed_before(path: Path, monkeypatch: pytest.MonkeyPatch, clean: bool, rebooted: bool, doubt: str) -> None:
     boots = iter(["first", "second"] if rebooted else ["first", "first"])
-    monkeypatch.setattr(slots_module, "_kernel_boot_id", lambda: next(boots))
+    monkeypatch.setattr(slots_module, "kernel_boot_id", lambda: next(boots))
     found = reopened(path, clean=clean)
     assert found.startswith(doubt)
     assert bool(found) == bool(doubt)
 
 
 def test_where_reboots_cannot_be_noticed_only_a_clean_file_is_trusted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "_kernel_boot_id", lambda: "")
+    monkeypatch.setattr(slots_module, "kernel_boot_id", lambda: "")
     assert "went down" in reopened(path, clean=False)
     path.with_name("copy").unlink()
     assert reopened(path, clean=True) == ""

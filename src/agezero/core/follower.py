@@ -114,12 +114,16 @@ DriverStep = Probe | Apply | PurgeEverything | Restore | Install
 
 @dataclass(slots=True)
 class Follower:
-    """See the module. ``exact``: the kinds that the driver does exactly; ``restores``: it keeps a durable table that it can load again."""
+    """See the module. ``exact``: the kinds that the driver does exactly; ``restores``: it keeps a durable table that it can load again.
+
+    ``soft``: it does soft purges; else they are made hard.
+    """
 
     position: Position
     exact: frozenset[Kind]
     restores: bool = True
     limits: Limits = field(default_factory=Limits)
+    soft: bool = False
     state: State = State.JOINING
     _log: HeadKnown | None = None
     _loaded: str = ""  # boot id of the cache whose table is complete
@@ -221,7 +225,7 @@ class Follower:
         allowed = [purge for purge in event.purges if self._may_apply(purge)]
         if not allowed:
             return self._go_on(now_s)
-        purges = tuple(Purge(purge.seq, self._within(purge.selector)) for purge in allowed)
+        purges = tuple(Purge(purge.seq, self._within(purge.selector), purge.soft and self.soft) for purge in allowed)
         batch = _Batch(purges[-1].seq, purges, self._next())
         self._batches.append(batch)
         return [self._ask(Apply(self._steps, purges)), *self._go_on(now_s)]
@@ -286,7 +290,7 @@ class Follower:
         if isinstance(asked, Apply):
             batch = next(batch for batch in self._batches if batch.step == event.step)
             batch.step = None
-            if event.refused and any(purge.selector != EVERYTHING for purge in batch.purges):
+            if event.refused and any(purge.selector != EVERYTHING or purge.soft for purge in batch.purges):
                 batch.purges = tuple(Purge(purge.seq, self._within(widen(purge.selector))) for purge in batch.purges)
                 return self._retry_batches() if self.state in ACTIVE else []
         return self._back_off(event.error, now_s)

@@ -41,7 +41,10 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What must outlive a restart. ``version`` rises with each change; ``token`` is the fencing token of its newest agent."""
+    """What must outlive a restart. ``version`` rises with each change; ``token`` is the fencing token of its newest agent.
+
+    ``lease_s``: no lease of it is longer than this; None: than the ledger's own.
+    """
 
     name: str
     tier: int = 0
@@ -50,6 +53,7 @@ class Record:
     removed: bool = False
     token: int = 0
     version: int = 0
+    lease_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ class Ledger:
         self.members: dict[str, Member] = {}
         for record in records:  # a lease of unknown age may have been granted just before the restart
             standing = Standing.FENCED if record.fenced else Standing.LEASED
-            self.members[record.name] = Member(record, standing, until_s=self._lease_end(now_s), behind_since_s=now_s)
+            self.members[record.name] = Member(record, standing, until_s=self._lease_end(record, now_s), behind_since_s=now_s)
         self._advance()
 
     # What is known
@@ -171,12 +175,15 @@ class Ledger:
         self._head = max(self._head, head)
         self._advance()
 
-    def join(self, name: str, tier: int, fences: bool, now_s: float) -> list[Effect]:
+    def join(self, name: str, tier: int, fences: bool, now_s: float, lease_s: float | None = None) -> list[Effect]:
         """An agent takes the edge over under a new fencing token (``members[name].record.token``). It holds no lease, but its predecessor may."""
         member = self.members.get(name)
         if member is None:
             member = self.members[name] = Member(Record(name), Standing.FENCED, behind_since_s=now_s)
-        return [self._change(member, tier=tier, fences=fences, removed=False, token=member.record.token + 1)]
+        length_s = self._lease_s if lease_s is None else lease_s
+        if member.counts:  # a lease of the old length may be in force, and a restart would know nothing but the record
+            length_s = max(length_s, self._length_s(member.record))
+        return [self._change(member, tier=tier, fences=fences, lease_s=length_s, removed=False, token=member.record.token + 1)]
 
     def report(self, name: str, token: int, watermark: int, trouble: str = "") -> None:
         """The agent acknowledges everything up to ``watermark``; ``trouble`` says what keeps it from going on. Raises :class:`Superseded`."""
@@ -192,11 +199,11 @@ class Ledger:
         member = self.members[name]
         if not self._caught_up(member, watermark):
             return [Refuse(name, token, f"applied up to {watermark}, short of {self._due(member)}, which others count on")]
-        member.until_s = self._lease_end(now_s)
+        member.until_s = self._lease_end(member.record, now_s)
         was, member.standing = member.standing, Standing.LEASED
         if was is not Standing.LEASED:
             self._change(member, fenced=False)
-        return [*self._unrecorded(member), Grant(name, token, self._lease_s)]
+        return [*self._unrecorded(member), Grant(name, token, self._length_s(member.record))]
 
     def leave(self, name: str, token: int) -> list[Effect]:
         """The agent has taken the lease from its data plane itself, confirmed. Raises :class:`Superseded`."""
@@ -236,8 +243,11 @@ class Ledger:
 
     # Each safeguard is one small method, so that the simulator can take it away
 
-    def _lease_end(self, now_s: float) -> float:
-        return now_s + self._lease_s + self._margin_s
+    def _lease_end(self, record: Record, now_s: float) -> float:
+        return now_s + self._length_s(record) + self._margin_s
+
+    def _length_s(self, record: Record) -> float:
+        return self._lease_s if record.lease_s is None else record.lease_s
 
     def _lease_over(self, member: Member, now_s: float) -> bool:
         return now_s >= member.until_s

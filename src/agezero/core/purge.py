@@ -19,10 +19,14 @@ _HALF = 6  # bytes: half of a request id
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """An entry of the purge log. ``seq`` counts from 1 and is never reused."""
+    """An entry of the purge log. ``seq`` counts from 1 and is never reused.
+
+    ``soft``: what it names may be served stale while it is revalidated; a hard purge says that it is not served again.
+    """
 
     seq: int
     selector: Selector
+    soft: bool = False
 
 
 class RequestIds:

@@ -1,11 +1,12 @@
 """The agent's own copy of the purge table: a file, mapped into memory, that outlives the agent and the cache.
 
-Format, version 1. All numbers are little-endian. Caches may map the file for reading; the agent is its only writer.
+Format, version 2. All numbers are little-endian. The agent is the only writer; caches may map the second page and the slots, see
+:mod:`agezero.edges.readers`. The first page is the agent's own:
 
 ======  =====  ==================================================================================================
 offset  bytes
 ======  =====  ==================================================================================================
-0       8      magic ``AGEZERO1``
+0       8      magic ``AGEZERO2``
 8       4      CRC-32 of bytes 12 to 4095; the header is rewritten as a whole, a torn one is noticed by this
 12      4      number of slots, a power of two
 16      8      ``watermark``: every purge up to this seq has been applied and confirmed
@@ -22,26 +23,31 @@ offset  bytes
 144     288    lengths of other prefixes: 24 × (4 bytes length, 8 bytes the number of its newest purge)
 432     36     mark of the start that opened the file last, see :mod:`agezero.lineage`
 512     255    why the table cannot be trusted, UTF-8
-4096    8 × n  the slots: the number of the newest purge that touched each
+4096    4096   the readers' page
+8192    8 × n  the slots: the number of the newest purge that touched each
 ======  =====  ==================================================================================================
 
 The numbers in the table only rise, and a number once used for everything is never used for it again, or an object stored long ago could be
 met under its old key. A log that begins anew counts from 1, though. So a purge of everything that the agent itself decides on
-(:meth:`SlotFile.purge_everything`) takes a number above ``top``, and sets ``base`` so that the log's seqs go on from there.
+(:meth:`SlotFile.purge_everything`) takes a number above ``top``, and sets ``base`` so that the log's seqs go on from there. Where ``top`` itself may
+have been lost, it leaps: a new table begins at a random number of 51 bits, one that may be a little old goes on 2^32 and more above.
 
 Writes reach the file through the page cache: they outlive the process, not the machine. So a file that was open when the machine
 went down is in doubt, and the agent purges everything before it trusts its cache again. A doubt stays until :meth:`SlotFile.save`.
+A file that holds no usable table is replaced by a new one, not overwritten: a cache may have it mapped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
+import secrets
 import struct
 import sys
 import zlib
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -50,11 +56,12 @@ from agezero.core.epochs import LENGTHS_MAX, EpochTable, Gates, Write
 from agezero.core.follower import Position
 from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING
+from agezero.edges.readers import PAGE_AT, PAGE_BYTES, SLOTS_AT, ReaderPage, end_lease, kernel_boot_id
 from agezero.errors import UserError
 
-HEADER_BYTES = 4096
+HEADER_BYTES = PAGE_BYTES
 
-_MAGIC = b"AGEZERO1"
+_MAGIC = b"AGEZERO2"
 _FIXED = struct.Struct("<8sIIQQQQQBBBB36s36s")
 _LENGTH = struct.Struct("<IQ")
 _LENGTHS_AT = 144
@@ -63,17 +70,26 @@ _LINEAGE_BYTES = 36
 _DOUBT_AT = 512
 _DOUBT_BYTES_MAX = 255
 _CHECKED_FROM = 12
-_KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_LEAP = 1 << 32
+"""More than the numbers that can be lost with the machine."""
 
 
 class SlotFileBusy(UserError):
     """Another process has the file open."""
 
 
-class SlotFile:
-    """The table at ``path`` with its watermark. Raises :class:`SlotFileBusy`, ``OSError``."""
+def random_leap(top: int) -> int:
+    """A ``top`` that no number in use reaches, from one that may be too low; 0: nothing is known of it."""
+    return top + _LEAP + secrets.randbits(36) if top else secrets.randbits(51)
 
-    def __init__(self, path: Path, slots: int) -> None:
+
+class SlotFile:
+    """The table at ``path`` with its watermark. Raises :class:`SlotFileBusy`, ``OSError``.
+
+    ``mode``: who may read it; a cache of another user has to. ``leap``: see :func:`random_leap`.
+    """
+
+    def __init__(self, path: Path, slots: int, mode: int = 0o600, leap: Callable[[int], int] = random_leap) -> None:
         assert sys.byteorder == "little", "the slot file is mapped as it is, which needs a little-endian machine"
         self.path = path
         self.doubt = ""
@@ -84,17 +100,23 @@ class SlotFile:
         self.base = 0
         self.top = 0
         self.lineage = ""
-        self._kernel = _kernel_boot_id()
+        self._leap = leap
+        self._kernel = kernel_boot_id()
         self._file = _locked(path)
         try:
-            self._map = self._open(slots)
+            self._map = self._open(slots, mode)
         except OSError:
             os.close(self._file)
             raise
         self._view = memoryview(self._map)
-        self._slots = self._view[HEADER_BYTES:].cast("Q")
+        self._slots = self._view[SLOTS_AT:].cast("Q")
+        self._page = self._view[PAGE_AT:SLOTS_AT].cast("Q")
+        self.readers = ReaderPage(self._page, slots)
+        """What caches that map this file see. Fenced until the next lease."""
         self.table = EpochTable(cast(MutableSequence[int], self._slots))
-        if not self.doubt:
+        if self.doubt:
+            self.top = leap(0)
+        else:
             self._read_header()
         self._write_header(clean=False)
         self._map.flush(0, HEADER_BYTES)  # or a power cut could bring the header back that says it was closed in good order
@@ -134,7 +156,8 @@ class SlotFile:
 
     def distrust(self, reason: str) -> None:
         """The table, or the cache that goes with it, may be older than what was proven."""
-        self.doubt = self.doubt or reason
+        if not self.doubt:
+            self.doubt, self.top = reason, self._leap(self.top)
         self._write_header(clean=False)
 
     def mark_lineage(self, mark: str) -> None:
@@ -147,13 +170,15 @@ class SlotFile:
         return [(slot, number) for slot, number in enumerate(self._slots.tolist()) if number > self.table.everything]
 
     def close(self) -> None:
-        """Bring everything to the disk and close in good order."""
+        """End the lease of those who map it, bring everything to the disk and close in good order."""
         if self._map.closed:
             return
+        self.readers.lease(0)
         self._map.flush()
         self._write_header(clean=True)
         self._map.flush()
         self._slots.release()
+        self._page.release()
         self._view.release()
         self._map.close()
         os.close(self._file)
@@ -164,12 +189,12 @@ class SlotFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _open(self, slots: int) -> mmap.mmap:
-        size = HEADER_BYTES + 8 * slots
+    def _open(self, slots: int, mode: int) -> mmap.mmap:
+        size = SLOTS_AT + 8 * slots
         self.doubt = _fault(self._file, slots)
         if self.doubt:
-            os.ftruncate(self._file, 0)
-            os.posix_fallocate(self._file, 0, size)  # a full disk shows here, not as a SIGBUS later
+            self._file = _replaced(self.path, self._file, size)
+        os.fchmod(self._file, mode)
         return mmap.mmap(self._file, size)
 
     def _read_header(self) -> None:
@@ -184,6 +209,8 @@ class SlotFile:
             self.doubt = self._map[_DOUBT_AT : _DOUBT_AT + doubt].decode()
         elif not clean and (_text(boot_id) != self._kernel or not self._kernel):
             self.doubt = "the machine went down while the purge table was open, so its last writes may be lost"
+        if self.doubt:
+            self.top = self._leap(self.top)
 
     def _write_header(self, *, clean: bool) -> None:
         header = bytearray(HEADER_BYTES)
@@ -199,15 +226,36 @@ class SlotFile:
         header[_DOUBT_AT : _DOUBT_AT + len(doubt)] = doubt
         struct.pack_into("<I", header, 8, zlib.crc32(header[_CHECKED_FROM:]))
         self._view[:HEADER_BYTES] = header
+        self.readers.publish(self.table.everything, gates)
 
 
 def _locked(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise SlotFileBusy(f"{path} is in use by another agent", "stop that one first, or choose another data directory") from None
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(file).st_ino:
+                return file
+        os.close(file)  # it was replaced between the two calls
+
+
+def _replaced(path: Path, old: int, size: int) -> int:
+    """An empty table in the place of ``old``, locked as that one was. Those who map the old one are fenced first."""
+    end_lease(old)
+    fresh = path.with_name(path.name + ".new")
+    file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
+        os.posix_fallocate(file, 0, size)  # a full disk shows here, not as a SIGBUS later
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fresh.replace(path)
+    except OSError:
         os.close(file)
-        raise SlotFileBusy(f"{path} is in use by another agent", "stop that one first, or choose another data directory") from None
+        raise
+    os.close(old)
     return file
 
 
@@ -226,15 +274,8 @@ def _fault(file: int, slots: int) -> str:
         return "the purge table is corrupt"
     if held != slots:
         return f"the purge table had {held} slots and is to have {slots}"
-    return "" if size == HEADER_BYTES + 8 * slots else f"the purge table is cut off: it has {size} bytes"
+    return "" if size == SLOTS_AT + 8 * slots else f"the purge table is cut off: it has {size} bytes"
 
 
 def _text(padded: bytes) -> str:
     return padded.rstrip(b"\0").decode()
-
-
-def _kernel_boot_id() -> str:
-    try:
-        return _KERNEL_BOOT_ID.read_text().strip()
-    except OSError:
-        return ""

@@ -36,7 +36,8 @@ CREATE TABLE IF NOT EXISTS purge (
     kind TEXT NOT NULL,
     value TEXT NOT NULL,
     key_id TEXT NOT NULL,
-    accepted_ms INTEGER NOT NULL
+    accepted_ms INTEGER NOT NULL,
+    soft INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS log (epoch TEXT NOT NULL, floor INTEGER NOT NULL);
 """
@@ -52,9 +53,9 @@ TRIM_EVERY = 10_000
 
 @dataclass(slots=True)
 class _Append:
-    """``row``: kind, value, key id, accepted_ms."""
+    """``row``: kind, value, key id, accepted_ms, soft."""
 
-    row: tuple[str, str, str, int]
+    row: tuple[str, str, str, int, bool]
     selector: Selector
     done: asyncio.Future[int]
 
@@ -127,11 +128,11 @@ class SqliteLog:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
-    async def append(self, selector: Selector, key_id: str) -> int:
+    async def append(self, selector: Selector, key_id: str, *, soft: bool = False) -> int:
         """Durable on return. Raises :class:`LogUnavailable` where SQLite refused; nothing of the entry is kept then."""
         assert self._loop is not None, "start() comes first"
         done: asyncio.Future[int] = self._loop.create_future()
-        self._queue.put(_Append((selector.kind.value, selector.value, key_id, time.time_ns() // 1_000_000), selector, done))
+        self._queue.put(_Append((selector.kind.value, selector.value, key_id, time.time_ns() // 1_000_000, soft), selector, done))
         return await done
 
     async def read(self, after: int, limit: int) -> Sequence[Purge]:
@@ -155,7 +156,7 @@ class SqliteLog:
             await self._grown.wait()
 
     def _select(self, after: int, limit: int, head: int) -> list[Purge]:
-        query = "SELECT seq, kind, value FROM purge WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+        query = "SELECT seq, kind, value, soft FROM purge WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
         try:
             with self._reader:
                 rows = self.connection.execute(query, (after, head, limit)).fetchall()
@@ -164,7 +165,7 @@ class SqliteLog:
             raise LogUnavailable(str(error)) from None
         if after < floor:  # retention was faster than this read
             raise BelowFloor(f"entries up to {floor} are gone, {after + 1} was asked for")
-        return [Purge(seq, Selector(Kind(kind), value)) for seq, kind, value in rows]
+        return [Purge(seq, Selector(Kind(kind), value), bool(soft)) for seq, kind, value, soft in rows]
 
     # The writer thread
 
@@ -198,7 +199,7 @@ class SqliteLog:
             try:
                 self.connection.execute("BEGIN IMMEDIATE")
                 self.connection.executemany(
-                    "INSERT INTO purge (kind, value, key_id, accepted_ms) VALUES (?, ?, ?, ?)", [append.row for append in batch]
+                    "INSERT INTO purge (kind, value, key_id, accepted_ms, soft) VALUES (?, ?, ?, ?, ?)", [append.row for append in batch]
                 )
                 (last,) = self.connection.execute("SELECT last_insert_rowid()").fetchone()
                 floor = self._trim(last)
@@ -237,7 +238,7 @@ class SqliteLog:
             return
         self.floor = written.floor
         for seq, append in enumerate(written.appends, written.first):
-            self._tail.append(Purge(seq, append.selector))
+            self._tail.append(Purge(seq, append.selector, append.row[-1]))
             if not append.done.done():
                 append.done.set_result(seq)
         self.head = written.first + len(written.appends) - 1
