@@ -17,8 +17,8 @@ from typing import TextIO
 from agezero.errors import UserError
 
 FILE = "agezero.sqlite3"
-LAYOUT = 1
-"""Version of the layout of the data directory, kept in SQLite's ``user_version``."""
+LAYOUT = 2
+"""Version of the layout of the data directory, kept in SQLite's ``user_version``. 2: keys have three permissions; webhooks."""
 _ROOM = "make room on the disk, or correct the owner and the permissions of the file"
 _RESTORE = "restore it from a backup, or move it away to begin anew: then every edge purges everything first, and old request ids are unknown"
 

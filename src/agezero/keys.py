@@ -1,11 +1,15 @@
 """Private keys: made, kept as hashes, recognised.
 
 A key that is made here is ``private_`` and 32 random characters of 64 (192 bits). It is kept as its plain SHA-256: a slow, salted hash protects
-secrets that can be guessed, and one of 192 random bits can't be, while a fast one lets a thousand requests a second be checked. Recognising looks
-the *hash* up, so how long it takes says nothing about the key.
+secrets that can be guessed, and one of 192 random bits can't be, while a fast one lets a thousand requests a second be checked.
+
+Recognising looks the *hash* up, so how long it takes says nothing about the key: whoever measured how far two hashes agree would have to find
+a text whose SHA-256 begins as chosen, anew for each further bit, and would at the end hold a hash, which opens nothing. Nor can even that be
+measured: the dictionary compares salted hashes first. So no text of a key is ever compared with another.
 
 A store reads all keys into memory once. Another process may change them (`agezero keys …` beside a running service):
-:meth:`KeyStore.refresh` notices, cheaply, and raises ``generation``.
+:meth:`KeyStore.refresh` notices, cheaply, and raises ``generation``. What reads and writes the database may be called from any thread;
+:meth:`KeyStore.verify` reads memory alone, in which a new set of keys replaces the old one at once.
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,7 +39,7 @@ CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
     hash BLOB NOT NULL UNIQUE,
-    permission TEXT NOT NULL CHECK (permission IN ('read', 'write')),
+    permission TEXT NOT NULL CHECK (permission IN ('read', 'write', 'purge', 'admin')),
     endpoints TEXT,              -- JSON list of URLs; NULL: every endpoint of the service
     created_at INTEGER NOT NULL, -- seconds since 1970, as the others
     expires_at INTEGER,
@@ -41,15 +47,23 @@ CREATE TABLE IF NOT EXISTS keys (
     revoked_at INTEGER
 ) STRICT
 """
-
 _COLUMNS = "id, name, permission, endpoints, created_at, expires_at, disabled, hash"
 
 
 class Permission(StrEnum):
-    """ImageKit's levels: ``read`` reads statuses, ``write`` also purges."""
+    """Each includes those before it: ``read`` reads statuses, ``purge`` also purges, ``admin`` also manages edges, keys and webhooks.
+
+    ``write`` is ImageKit's word for ``purge``; it is read, in old databases too, and no longer written.
+    """
 
     READ = "read"
-    WRITE = "write"
+    PURGE = "purge"
+    ADMIN = "admin"
+    WRITE = PURGE
+
+    @classmethod
+    def _missing_(cls, value: object) -> Permission | None:
+        return cls.PURGE if value == "write" else None
 
 
 class Denial(StrEnum):
@@ -82,7 +96,25 @@ class Key:
 
     def may_purge(self) -> bool:
         """Reading statuses needs no more than a valid key."""
-        return self.permission is Permission.WRITE
+        return self.permission is not Permission.READ
+
+    def may_administer(self) -> bool:
+        """May it manage edges, keys and webhooks? One that is bound to endpoints may not: it could make itself a key that isn't."""
+        return self.permission is Permission.ADMIN and self.endpoints is None
+
+    def state(self, now_s: float) -> str:
+        """For people."""
+        if self.disabled:
+            return "disabled"
+        return "expired" if self.expired(now_s) else "valid"
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made, with its ``text``, which nobody can read again."""
+
+    text: str
+    key: Key
 
 
 class KeyStore:
@@ -90,9 +122,9 @@ class KeyStore:
 
     def __init__(self, connection: sqlite3.Connection, given: str | None = None) -> None:
         self._connection = connection
-        self._given = {} if given is None else {_hash(checked(given)): Key("environment", "AGEZERO_PRIVATE_KEY", Permission.WRITE)}
-        self._connection.execute(SCHEMA)
-        self._connection.commit()
+        self._given = {} if given is None else {_hash(checked(given)): Key("environment", "AGEZERO_PRIVATE_KEY", Permission.ADMIN)}
+        self._lock = threading.RLock()
+        _bring_up(connection)
         self._version = self._data_version()
         self._keys = self._load()
         self.generation = 0
@@ -109,27 +141,57 @@ class KeyStore:
 
     def refresh(self) -> bool:
         """Read the keys again where another connection changed the database; True when a key changed. Ask once a second, off the hot path."""
-        version = self._data_version()
-        if version == self._version:
-            return False
-        self._version = version
-        return self._reload()
+        with self._lock:
+            version = self._data_version()
+            if version == self._version:
+                return False
+            self._version = version
+            return self._reload()
 
     def first(self) -> str | None:
         """Make the first key of a new data directory and return its text; None where there is a key already, even a revoked one, or a given one."""
         if self._given or self._connection.execute("SELECT 1 FROM keys LIMIT 1").fetchone():
             return None
-        return self.create("first", Permission.WRITE)
+        return self.create("first", Permission.ADMIN)
 
     def create(self, name: str, permission: Permission, endpoints: Sequence[str] | None = None, expires_at: int | None = None) -> str:
-        """Make a key; its text is returned here and never again. Raises :class:`InvalidKey` for an endpoint that is no URL."""
+        """Make a key; its text is returned here and never again. Raises :class:`InvalidKey`."""
+        return self.make(name, permission, endpoints, expires_at).text
+
+    def make(self, name: str, permission: Permission, endpoints: Sequence[str] | None = None, expires_at: int | None = None) -> NewKey:
+        """Make a key. Raises :class:`InvalidKey` for an endpoint that is no URL, or where there may be none."""
         for endpoint in endpoints or ():
             _check_endpoint(endpoint)
-        text = PREFIX + secrets.token_urlsafe(24)
-        encoded = None if endpoints is None else msgspec.json.encode(list(endpoints)).decode()
-        row = (secrets.token_hex(4), name, _hash(text), permission.value, encoded, int(time.time()), expires_at)
-        self._write("INSERT INTO keys (id, name, hash, permission, endpoints, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        return text
+        if permission is Permission.ADMIN and endpoints is not None:
+            raise InvalidKey(
+                "a key with the permission admin can't be bound to endpoints: it could make itself a key that isn't",
+                "give it the permission purge, or no endpoint",
+            )
+        new = _new(name, permission, None if endpoints is None else tuple(endpoints), expires_at)
+        with self._lock, self._changing():
+            self._insert(new)
+        return new
+
+    def roll(self, key_id: str, overlap_s: int, now_s: float) -> NewKey | None:
+        """A new key with the same rights; the old one ends after ``overlap_s``, or sooner if it was to. None: there is none with this id.
+
+        Raises :class:`InvalidKey` for a key that is not valid now: its successor would be of use again.
+        """
+        with self._lock:
+            old = next((key for key in self.list() if key.id == key_id), None)
+            if old is None:
+                return None
+            if (state := old.state(now_s)) != "valid":
+                raise InvalidKey(f"the key {key_id} is {state}, so it has no rights to pass on", "enable it first, or make a new key")
+            new = _new(old.name, old.permission, old.endpoints, old.expires_at)
+            ends_at = int(now_s) + overlap_s
+            with self._changing():
+                self._insert(new)
+                if overlap_s == 0:
+                    self._connection.execute("UPDATE keys SET revoked_at = ? WHERE id = ?", (ends_at, key_id))
+                elif old.expires_at is None or ends_at < old.expires_at:
+                    self._connection.execute("UPDATE keys SET expires_at = ? WHERE id = ?", (ends_at, key_id))
+            return new
 
     def list(self) -> Sequence[Key]:
         """Every stored key that is not revoked, oldest first."""
@@ -147,11 +209,25 @@ class KeyStore:
         """Disable the key, or enable it again; False when there is none with this id."""
         return self._write("UPDATE keys SET disabled = ? WHERE id = ? AND revoked_at IS NULL", (disabled, key_id))
 
+    def _insert(self, new: NewKey) -> None:
+        key = new.key
+        encoded = None if key.endpoints is None else msgspec.json.encode(key.endpoints).decode()
+        row = (key.id, key.name, _hash(new.text), key.permission.value, encoded, key.created_at, key.expires_at)
+        self._connection.execute("INSERT INTO keys (id, name, hash, permission, endpoints, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
     def _write(self, statement: str, values: tuple[object, ...]) -> bool:
+        with self._lock:
+            with self._changing():
+                changed = self._connection.execute(statement, values).rowcount
+            return changed > 0
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """All of the block or nothing; then what is in memory is read anew."""
+        self._connection.execute("BEGIN IMMEDIATE")
         with self._connection:
-            changed = self._connection.execute(statement, values).rowcount
+            yield
         self._reload()
-        return changed > 0
 
     def _data_version(self) -> int:
         """SQLite's own mark: it differs when *another* connection has changed the database since this one last looked."""
@@ -188,6 +264,25 @@ def _check_endpoint(text: str) -> None:
 
 def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
+
+
+def _new(name: str, permission: Permission, endpoints: tuple[str, ...] | None, expires_at: int | None) -> NewKey:
+    key = Key(secrets.token_hex(4), name, permission, endpoints, int(time.time()), expires_at)
+    return NewKey(PREFIX + secrets.token_urlsafe(24), key)
+
+
+def _bring_up(connection: sqlite3.Connection) -> None:
+    """Make the table, or make one of the time when there were two permissions ready for three."""
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        connection.execute(SCHEMA)
+        (schema,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'keys'").fetchone()
+        if "'admin'" in schema:
+            return
+        connection.execute("ALTER TABLE keys RENAME TO old_keys")
+        connection.execute(SCHEMA)
+        connection.execute("INSERT INTO keys SELECT * FROM old_keys")
+        connection.execute("DROP TABLE old_keys")
 
 
 def _key(row: tuple[str, str, str, str | None, int, int | None, int, bytes]) -> Key:

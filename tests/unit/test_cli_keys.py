@@ -39,7 +39,7 @@ def test_a_key_lives_and_ends(tmp_path: Path, capsys: Capture) -> None:
     assert verify(tmp_path, text, 3601) is Denial.EXPIRED
 
     assert keys(tmp_path, "list") == Exit.OK
-    assert re.fullmatch(rf"{key.id}  write  valid     \d{{4}}-\S+Z  web  https://cdn.example.com\n", capsys.readouterr().out)
+    assert re.fullmatch(rf"{key.id}  purge  valid     \d{{4}}-\S+Z  web  https://cdn.example.com\n", capsys.readouterr().out)
     assert keys(tmp_path, "disable", key.id) == Exit.OK
     assert verify(tmp_path, text) is Denial.DISABLED
     assert keys(tmp_path, "enable", key.id) == Exit.OK
@@ -79,3 +79,27 @@ def test_times() -> None:
     for text in ("", "7", "d", "-1d", "1.5h", "1w", "1h "):
         with pytest.raises(CommandFailed):
             seconds(text)
+
+
+def test_a_key_is_rolled(tmp_path: Path, capsys: Capture) -> None:
+    assert keys(tmp_path, "create", "boss", "--permission", "admin") == Exit.OK
+    old = capsys.readouterr().out.strip()
+    key = verify(tmp_path, old)
+    assert isinstance(key, Key)
+    assert key.may_administer()
+    assert keys(tmp_path, "roll", key.id, "--overlap", "1h") == Exit.OK
+    new = capsys.readouterr().out.strip()
+    assert verify(tmp_path, old, 3601) is Denial.EXPIRED
+    rolled = verify(tmp_path, new, 3601)
+    assert isinstance(rolled, Key)
+    assert rolled.may_administer()
+    assert keys(tmp_path, "roll", rolled.id, "--overlap", "now") == Exit.OK
+    assert verify(tmp_path, new) is Denial.UNKNOWN
+    assert keys(tmp_path, "roll", rolled.id) == Exit.FAILED
+    assert "there is no key" in capsys.readouterr().err
+
+
+def test_the_words_for_permissions(tmp_path: Path, capsys: Capture) -> None:
+    assert keys(tmp_path, "create", "web", "--permission", "write") == Exit.OK  # ImageKit's word
+    assert keys(tmp_path, "create", "web", "--permission", "root") == Exit.USAGE
+    assert "expected read, purge or admin" in capsys.readouterr().err

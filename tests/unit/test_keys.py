@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agezero.database import open_database
-from agezero.keys import Denial, InvalidKey, Key, KeyStore, Permission, checked
+from agezero.keys import SCHEMA, Denial, InvalidKey, Key, KeyStore, Permission, checked
 
 NOW_S = 1_800_000_000.0
 
@@ -132,3 +133,53 @@ def test_an_endpoint_that_is_no_url_makes_no_key(keys: KeyStore) -> None:
     with pytest.raises(InvalidKey, match="endpoint"):
         keys.create("web", Permission.WRITE, ["cdn.example.com"])
     assert not keys.list()
+
+
+def test_a_rolled_key_has_the_same_rights_and_the_old_one_ends_after_the_overlap(keys: KeyStore) -> None:
+    old = keys.make("web", Permission.PURGE, ["https://cdn.example.com"], int(NOW_S) + 1000)
+    new = keys.roll(old.key.id, 60, NOW_S)
+    assert new is not None
+    assert keys.verify(new.text, NOW_S) == new.key
+    assert (new.key.name, new.key.permission, new.key.endpoints, new.key.expires_at) == (
+        old.key.name,
+        old.key.permission,
+        old.key.endpoints,
+        old.key.expires_at,
+    )
+    assert isinstance(keys.verify(old.text, NOW_S + 59), Key)
+    assert keys.verify(old.text, NOW_S + 60) is Denial.EXPIRED
+    last = keys.roll(new.key.id, 0, NOW_S)
+    assert last is not None
+    assert keys.verify(new.text, NOW_S) is Denial.UNKNOWN
+    assert keys.roll(last.key.id, 10_000, NOW_S) is not None
+    assert keys.verify(last.text, NOW_S + 1000) is Denial.EXPIRED  # an overlap prolongs nothing
+
+
+def test_what_is_not_valid_is_not_rolled(keys: KeyStore) -> None:
+    expired, disabled = keys.make("a", Permission.READ, None, int(NOW_S)), keys.make("b", Permission.READ)
+    keys.disable(disabled.key.id)
+    for key in (expired.key, disabled.key):
+        with pytest.raises(InvalidKey, match="no rights to pass on"):
+            keys.roll(key.id, 0, NOW_S)
+    assert keys.roll("00000000", 0, NOW_S) is None
+    assert len(keys.list()) == 2
+
+
+def test_who_may_administer(keys: KeyStore) -> None:
+    assert [keys.make("x", permission).key.may_administer() for permission in Permission] == [False, False, True]
+    assert not Key("x", "x", Permission.ADMIN, ("https://cdn.example.com",)).may_administer()
+    with pytest.raises(InvalidKey, match="bound to endpoints"):
+        keys.create("x", Permission.ADMIN, ["https://cdn.example.com"])
+
+
+def test_a_database_of_the_time_of_two_permissions_is_read(tmp_path: Path) -> None:
+    text = "private_of_an_older_version"
+    with closing(open_database(tmp_path)) as old:
+        old.execute(SCHEMA.replace(", 'purge', 'admin'", ""))
+        old.execute("INSERT INTO keys VALUES ('1', 'web', ?, 'write', NULL, 1, NULL, 0, NULL)", (hashlib.sha256(text.encode()).digest(),))
+        with pytest.raises(sqlite3.IntegrityError):
+            old.execute("INSERT INTO keys VALUES ('2', 'new', x'00', 'admin', NULL, 1, NULL, 0, NULL)")
+        keys = KeyStore(old)
+        assert keys.verify(text, NOW_S) == Key("1", "web", Permission.PURGE, created_at=1)
+        assert isinstance(keys.verify(keys.create("new", Permission.ADMIN), NOW_S), Key)
+        assert KeyStore(old).list() == keys.list()

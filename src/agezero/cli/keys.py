@@ -16,9 +16,9 @@ from agezero.cli.output import CommandFailed, Exit, data, note
 from agezero.cli.service import ConfigFile, DataDir
 
 if TYPE_CHECKING:
-    from agezero.keys import Key, KeyStore
+    from agezero.keys import KeyStore
 
-application = typer.Typer(help="Make, list and revoke private keys.")
+application = typer.Typer(help="Make, list, roll and revoke private keys.")
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="As `agezero keys list` prints it.")]
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -27,7 +27,8 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @application.command()
 def create(  # noqa: PLR0913, PLR0917 (each is a flag)
     name: Annotated[str, typer.Argument(help="What it is for.")],
-    read_only: Annotated[bool, typer.Option("--read-only", help="It may read statuses, not purge.")] = False,
+    permission: Annotated[str, typer.Option(metavar="WHAT", help="read: statuses; purge: also purges; admin: also edges, keys, webhooks.")] = "purge",
+    read_only: Annotated[bool, typer.Option("--read-only", help="The same as --permission read.")] = False,
     endpoint: Annotated[list[str] | None, typer.Option(metavar="URL", help="It may purge only here; repeatable.")] = None,
     expires_in: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 30s, 15m, 24h or 7d.")] = None,
     data_dir: DataDir = None,
@@ -36,11 +37,14 @@ def create(  # noqa: PLR0913, PLR0917 (each is a flag)
     """Make a key and print it, once."""
     from agezero.keys import Permission
 
+    try:
+        granted = Permission.READ if read_only else Permission(permission)
+    except ValueError:
+        raise CommandFailed(Exit.USAGE, f"there is no permission {permission!r}", "expected read, purge or admin") from None
     expires_at = None if expires_in is None else int(time.time() + seconds(expires_in))
-    permission = Permission.READ if read_only else Permission.WRITE
     with _keys(data_dir, config) as keys:
-        text = keys.create(name, permission, endpoint or None, expires_at)
-    note(f"made a key to {permission}; keep it, it is not shown again")
+        text = keys.create(name, granted, endpoint or None, expires_at)
+    note(f"made a key with the permission {granted}; keep it, it is not shown again")
     data(text)
 
 
@@ -53,7 +57,24 @@ def show(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     with _keys(data_dir, config) as keys:
         for key in keys.list():
             end = "-" if key.expires_at is None else datetime.fromtimestamp(key.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            data(f"{key.id}  {key.permission:5}  {_state(key):8}  {end:20}  {key.name}  {' '.join(key.endpoints or ())}".rstrip())
+            data(f"{key.id}  {key.permission:5}  {key.state(time.time()):8}  {end:20}  {key.name}  {' '.join(key.endpoints or ())}".rstrip())
+
+
+@application.command()
+def roll(
+    key_id: KeyId,
+    overlap: Annotated[str, typer.Option(metavar="TIME", help="How long the old key is valid beside the new one: now, 1h, 24h, 3d, 7d.")] = "24h",
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make a key with the same rights and print it, once; end the old one after an overlap."""
+    overlap_s = 0 if overlap == "now" else seconds(overlap)
+    with _keys(data_dir, config) as keys:
+        new = keys.roll(key_id, overlap_s, time.time())
+    if new is None:
+        raise _missing(key_id)
+    note(f"made the key {new.key.id}; the key {key_id} ends {f'in {overlap}' if overlap_s else 'now'}")
+    data(new.text)
 
 
 @application.command()
@@ -112,10 +133,8 @@ def _keys(data_dir: str | None, config: Path | None) -> Iterator[KeyStore]:
 
 def _found(changed: bool, key_id: str) -> None:
     if not changed:
-        raise CommandFailed(Exit.FAILED, f"there is no key {key_id!r}", "`agezero keys list` names the keys")
+        raise _missing(key_id)
 
 
-def _state(key: Key) -> str:
-    if key.disabled:
-        return "disabled"
-    return "expired" if key.expired(time.time()) else "valid"
+def _missing(key_id: str) -> CommandFailed:
+    return CommandFailed(Exit.FAILED, f"there is no key {key_id!r}", "`agezero keys list` names the keys")

@@ -20,10 +20,11 @@ class Api(Section, frozen=True):
 
 
 class Limits(Section, frozen=True):
-    """Requests per second and key; 0 is no limit."""
+    """Requests per second and key, failed attempts per minute and address; 0 is no limit."""
 
     purges_per_s: Count = 2000
     status_per_s: Count = 20_000
+    failed_attempts_per_min: Count = 60
 
 
 class Edge(Section, frozen=True):

@@ -36,15 +36,15 @@ class ListEdges:
 
 
 class RemoveEdge:
-    """Needs a key that may purge everything: without the edge, purges complete."""
+    """Needs an admin's key: without the edge, purges complete."""
 
     def __init__(self, purges: Purges) -> None:
         self._purges = purges
 
     async def __call__(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
         """204; 404 where there is no such edge."""
-        if not visitor.key.may_purge() or visitor.endpoints is not None:
-            raise Refused(Fault.NOT_PERMITTED_EDGES)
+        if not visitor.key.may_administer():
+            raise Refused(Fault.NOT_ADMIN)
         if not await self._purges.remove_edge(unquote(scope["path"][len(EDGE_PREFIX) :])):
             raise Refused(Fault.NO_SUCH_EDGE)
         return Reply(204, b"", ())

@@ -41,17 +41,25 @@ class Fault(Enum):
     WRONG_KEY = (403, "Your account cannot be authenticated.", "Check the private key; `agezero keys list` names the keys that are valid.")
     EXPIRED_KEY = (403, "Your request contains expired private API key.", "Make a new key with `agezero keys create`.")
     DISABLED = (403, "Your account is disabled.", "The operator can enable the key again with `agezero keys enable`.")
-    NOT_PERMITTED = (403, "Your private API key is not permitted to purge.", "Use a key with the permission write; this one can only read statuses.")
+    NOT_PERMITTED = (403, "Your private API key is not permitted to purge.", "Use a key with the permission purge; this one can only read statuses.")
     NO_SUCH_PATH = (404, "The requested path does not exist.", "GET /openapi.json lists what this service serves.")
     NO_SUCH_EDGE = (404, "There is no edge of this name.", "`agezero edges` lists the edges.")
-    NOT_PERMITTED_EDGES = (
+    NOT_ADMIN = (
         403,
-        "Your private API key is not permitted to remove edges.",
-        "Use a key with the permission write that is bound to no endpoint.",
+        "Your private API key is not permitted to administer this service.",
+        "Use a key with the permission admin: `agezero keys create NAME --permission admin`.",
     )
+    NO_SUCH_KEY = (404, "There is no key with this id.", "GET /v1/keys lists the keys.")
+    INVALID_MEMBER = (400, "Your request is not valid.", "GET /openapi.json describes what is expected.")
+    KEY_NOT_VALID = (400, "The key is not valid, so it can't be rolled.", "Enable it first, or make a new key.")
     WRONG_METHOD = (405, "The method is not allowed for this path.", "Use one of the methods in the header Allow.")
     BODY_TOO_LARGE = (413, "Your request body is too large.", f"Send at most {BODY_BYTES_MAX} bytes, with one URL.")
     RATE_LIMITED = (429, "Too many requests with this private API key.", "Wait for the seconds in Retry-After, or raise [limits] in agezero.toml.")
+    TOO_MANY_ATTEMPTS = (
+        429,
+        "Too many failed attempts from this address.",
+        "Wait for the seconds in Retry-After and check the private key, or raise limits.failed_attempts_per_min in agezero.toml.",
+    )
     INTERNAL = (500, "An internal error occurred.", "The service's log tells more; find it there by the x-ik-requestId of this response.")
     LOG_UNAVAILABLE = (503, "The purge could not be recorded, so it was not accepted.", "Send it again later; the service's log says why.")
     STATUS_UNKNOWN = (503, "The status is not known at the moment.", "Ask again in a few seconds; GET /readyz says what the service waits for.")
@@ -79,11 +87,18 @@ def retry_after(seconds: int) -> Header:
 
 
 class Refused(Exception):
-    """The request ends here with ``reply``."""
+    """The request ends here with ``fault``."""
 
     def __init__(self, fault: Fault, detail: str = "", *headers: Header) -> None:
         super().__init__(fault.message)
-        self.reply = fault.reply(detail, *headers)
+        self.fault = fault
+        self.detail = detail
+        self.headers = headers
+
+    @property
+    def reply(self) -> Reply:
+        """In the shape of ImageKit's API."""
+        return self.fault.reply(self.detail, *self.headers)
 
 
 def _sentence(text: str) -> str:

@@ -2,7 +2,7 @@
 
 A client sends the same ``Authorization`` header with every request, so the visitor it stands for is remembered by the raw header; only
 accepted ones are, and all are forgotten when a key changes. Expiry is asked anew each time. Looking a header up in a dictionary compares
-salted hashes first, so the time it takes says nothing about a key either.
+salted hashes first, so the time it takes says nothing about a key either. Who fails too often waits (:mod:`agezero.http.attempts`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agezero.core.endpoint import Endpoint, parse_endpoint
-from agezero.http.faults import Fault, Refused
+from agezero.http.attempts import Attempts
+from agezero.http.faults import Fault, Refused, retry_after
 from agezero.http.limiter import RateLimit, Window
 from agezero.http.reply import Header
 from agezero.keys import Denial, Key, KeyStore
@@ -22,6 +23,7 @@ VISITORS_MAX = 1024
 """How many distinct headers are remembered; beyond, all are forgotten at once, which costs each its next request's look-up."""
 
 _DENIALS = {Denial.UNKNOWN: Fault.WRONG_KEY, Denial.EXPIRED: Fault.EXPIRED_KEY, Denial.DISABLED: Fault.DISABLED}
+_GUESSES = frozenset(_DENIALS.values())
 _CHALLENGE: Header = (b"www-authenticate", b'Basic realm="agezero", charset="UTF-8"')
 
 
@@ -37,20 +39,32 @@ class Visitor:
 class Gate:
     """The gate before one call."""
 
-    def __init__(self, keys: KeyStore, limit: RateLimit) -> None:
+    def __init__(self, keys: KeyStore, limit: RateLimit, attempts: Attempts | None = None) -> None:
         self._keys = keys
         self._limit = limit
+        self._attempts = attempts or Attempts(0)
+        self._known: set[int] = set()
+        """Hashes of headers that were accepted at some time: no guesses. A header that shares such a hash by chance is one more guess, no more."""
         self._generation = keys.generation
         self._visitors: dict[bytes, Visitor] = {}
 
-    def recognise(self, headers: Iterable[Header], now_s: float) -> Visitor:
-        """Who sends these headers. Raises :class:`Refused`: 401 without a key, 403 with one that is not valid."""
-        header = _authorization(headers)
+    def recognise(self, headers: Iterable[Header], now_s: float, address: str = "") -> Visitor:
+        """Who sends these headers. Raises :class:`Refused`: 401 without a key, 403 with one that is not valid, 429 after too many such."""
+        try:
+            return self._recognise(_authorization(headers), now_s, address)
+        except Refused as refused:
+            self._attempts.count(address, refused.fault.name.lower(), now_s, guess=refused.fault in _GUESSES)
+            raise
+
+    def _recognise(self, header: bytes, now_s: float, address: str) -> Visitor:
         if self._generation != self._keys.generation:
             self._visitors.clear()
             self._generation = self._keys.generation
         visitor = self._visitors.get(header)
         if visitor is None or visitor.key.expired(now_s):
+            wait_s = 0 if hash(header) in self._known else self._attempts.wait_s(address, now_s)
+            if wait_s:
+                raise Refused(Fault.TOO_MANY_ATTEMPTS, "", retry_after(wait_s))
             visitor = self._admit(header, now_s)
         return visitor
 
@@ -62,6 +76,8 @@ class Gate:
         visitor = Visitor(key, self._limit.window(key.id), endpoints)
         if len(self._visitors) >= VISITORS_MAX:
             self._visitors.clear()
+            self._known.clear()
+        self._known.add(hash(header))
         self._visitors[header] = visitor
         return visitor
 

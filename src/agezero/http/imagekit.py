@@ -22,7 +22,7 @@ from agezero.http.faults import Fault, Refused, retry_after
 from agezero.http.gate import Gate, Visitor
 from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
-from agezero.http.reply import Reply, new_request_id, send_reply
+from agezero.http.reply import Header, Reply, new_request_id, send_reply
 from agezero.http.service import Purges
 from agezero.ports import LogUnavailable, StatusUnknown
 
@@ -36,7 +36,6 @@ STATUS_RETRY_S = 1
 Handler = Callable[[Scope, Receive, Visitor], Awaitable[Reply]]
 
 _log = structlog.get_logger(__name__)
-_TOO_OFTEN = Fault.RATE_LIMITED.reply("", retry_after(1))
 
 
 class Submitted(msgspec.Struct, frozen=True, rename="camel"):
@@ -60,24 +59,29 @@ class Call:
         self._gate = gate
         self._limit = limit
         self._requests = metrics.requests
+        self._too_often = self.refusal(Fault.RATE_LIMITED, "", retry_after(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; nothing but a broken connection gets out of here."""
         now_s = time.time()
         rate, request_id = self._limit.idle, None
         try:
-            visitor = self._gate.recognise(scope["headers"], now_s)
+            visitor = self._gate.recognise(scope["headers"], now_s, (scope["client"] or ("",))[0])
             allowed = self._limit.take(visitor.window)
             rate = self._limit.headers(visitor.window, now_s)
-            reply = await self._handler(scope, receive, visitor) if allowed else _TOO_OFTEN
+            reply = await self._handler(scope, receive, visitor) if allowed else self._too_often
         except Refused as refused:
-            reply = refused.reply
+            reply = self.refusal(refused.fault, refused.detail, *refused.headers)
         except Exception:
             request_id = new_request_id()
             _log.exception("request failed", call=self._name, request_id=request_id.decode())
-            reply = Fault.INTERNAL.reply()
+            reply = self.refusal(Fault.INTERNAL)
         self._requests[self._name, reply.status] += 1
         await send_reply(send, reply, rate, request_id)
+
+    def refusal(self, fault: Fault, detail: str = "", *headers: Header) -> Reply:
+        """An error, in the shape of this API."""
+        return fault.reply(detail, *headers)
 
 
 class Submit:

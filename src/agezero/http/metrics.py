@@ -24,6 +24,7 @@ class HttpMetrics(Collector):
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self.requests: Counter[tuple[str, int]] = Counter()
+        self.failed_attempts: Counter[str] = Counter()
         self.purges_accepted = 0
         self.accept_duration_s = Histogram(
             "agezero_accept_duration_seconds", "Time from a purge's body to its durable log entry.", buckets=ACCEPT_BUCKETS_S, registry=self.registry
@@ -37,6 +38,10 @@ class HttpMetrics(Collector):
         for (call, status), count in sorted(self.requests.items()):
             requests.add_metric([call, str(status)], count)
         yield requests
+        failed = CounterMetricFamily("agezero_failed_attempts", "Requests without a valid key, by why.", labels=["why"])
+        for why, count in sorted(self.failed_attempts.items()):
+            failed.add_metric([why], count)
+        yield failed
         yield CounterMetricFamily("agezero_purges_accepted", "Purges answered 201: they are durable in the log.", self.purges_accepted)
         yield InfoMetricFamily("agezero_build", "The version that runs.", {"version": __version__, "python": platform.python_version()})
 

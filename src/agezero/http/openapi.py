@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -12,14 +11,13 @@ from agezero.http.body import PurgeRequest
 from agezero.http.edges import EDGE_PREFIX, EDGES_PATH, Edges
 from agezero.http.faults import Fault, Problem
 from agezero.http.imagekit import PURGE_PATH, STATUS_PREFIX, Submitted
+from agezero.http.openapi_keys import KEY_STRUCTS, key_paths
+from agezero.http.openapi_parts import COMMON_HEADERS, KEYED, Json, faults, json_response, response
 from agezero.http.pages import Health, Readiness
+from agezero.http.problem import ProblemDetails
 
 _EXAMPLE_ID = "5d1c4a22e54d6f93b2c1e0a7"
-_KEYED = (Fault.NO_KEY, Fault.WRONG_KEY, Fault.EXPIRED_KEY, Fault.DISABLED, Fault.RATE_LIMITED, Fault.INTERNAL)
 _PURGE_FAULTS = (Fault.NO_URL, Fault.INVALID_URL, Fault.NOT_PURGEABLE, Fault.INVALID_BODY, Fault.NOT_PERMITTED, Fault.BODY_TOO_LARGE)
-_COMMON_HEADERS = ("x-ik-requestId", "X-RateLimit-Limit", "X-RateLimit-Reset", "X-RateLimit-Interval")
-
-Json = dict[str, Any]
 
 
 class StatusAnswer(msgspec.Struct, frozen=True):
@@ -30,10 +28,11 @@ class StatusAnswer(msgspec.Struct, frozen=True):
 
 def document() -> bytes:
     """The document as JSON."""
-    structs = (PurgeRequest, Submitted, StatusAnswer, Edges, Problem, Health, Readiness)
+    structs = (PurgeRequest, Submitted, StatusAnswer, Edges, Problem, ProblemDetails, Health, Readiness, *KEY_STRUCTS)
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
-    for name in ("Submitted", "StatusAnswer", "Edges", "EdgeView", "Problem", "Health", "Readiness"):
-        schemas[name]["additionalProperties"] = False
+    for schema in schemas.values():
+        if schema.get("type") == "object" and schema["title"] != "PurgeRequest":
+            schema["additionalProperties"] = False
     schemas["Submitted"]["properties"]["requestId"]["pattern"] = "^[0-9a-f]{24}$"
     return msgspec.json.encode(
         {
@@ -42,7 +41,8 @@ def document() -> bytes:
                 "title": "AgeZero",
                 "version": __version__,
                 "summary": "Cache purging that proves itself.",
-                "description": "ImageKit's purge API. A purge reads Completed once no edge serves anything that it stored before.",
+                "description": "ImageKit's purge API, and calls to administer the service. "
+                "A purge reads Completed once no edge serves anything that it stored before.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": "/"}],
@@ -72,10 +72,11 @@ def _paths() -> Json:
         STATUS_PREFIX + "{requestId}": {"parameters": [parameter], "get": _status()},
         EDGES_PATH: {"get": _edges()},
         EDGE_PREFIX + "{name}": {"parameters": [_edge_name()], "delete": _remove_edge()},
-        "/healthz": {"get": _page("Is the process alive?", {"200": _json("It is.", "Health", {"status": "alive"})})},
+        **key_paths(),
+        "/healthz": {"get": _page("Is the process alive?", {"200": json_response("It is.", "Health", {"status": "alive"})})},
         "/readyz": {"get": _page("Can purges be accepted and proven?", _readiness())},
-        "/metrics": {"get": _page("Metrics for Prometheus.", {"200": _response("Prometheus' text format.", "text/plain", {"type": "string"})})},
-        "/openapi.json": {"get": _page("This document.", {"200": _response("OpenAPI 3.1.", "application/json", {"type": "object"})})},
+        "/metrics": {"get": _page("Metrics for Prometheus.", {"200": response("Prometheus' text format.", "text/plain", {"type": "string"})})},
+        "/openapi.json": {"get": _page("This document.", {"200": response("OpenAPI 3.1.", "application/json", {"type": "object"})})},
     }
 
 
@@ -83,7 +84,7 @@ def _purge() -> Json:
     schema = {"$ref": "#/components/schemas/PurgeRequest"}
     example = {"url": "https://cdn.example.com/photos/cat.jpg"}
     media = {"schema": schema, "example": example}
-    accepted = _json("Accepted: the purge is durable.", "Submitted", {"requestId": _EXAMPLE_ID})
+    accepted = json_response("Accepted: the purge is durable.", "Submitted", {"requestId": _EXAMPLE_ID})
     accepted["links"] = {"status": {"operationId": "status", "parameters": {"requestId": "$response.body#/requestId"}}}
     return {
         "operationId": "purge",
@@ -93,7 +94,7 @@ def _purge() -> Json:
         "requestBody": {"required": True, "content": {"application/json": media, "application/x-www-form-urlencoded": media}},
         "responses": {
             "201": accepted,
-            **_faults((*_PURGE_FAULTS, *_KEYED, Fault.LOG_UNAVAILABLE)),
+            **faults((*_PURGE_FAULTS, *KEYED, Fault.LOG_UNAVAILABLE)),
         },
     }
 
@@ -104,8 +105,8 @@ def _status() -> Json:
         "summary": "The status of a purge.",
         "security": [{"privateKey": []}],
         "responses": {
-            "200": _json("Pending until it is proven, then Completed for ever.", "StatusAnswer", {"status": "Completed"}),
-            **_faults((Fault.UNKNOWN_REQUEST, *_KEYED, Fault.STATUS_UNKNOWN)),
+            "200": json_response("Pending until it is proven, then Completed for ever.", "StatusAnswer", {"status": "Completed"}),
+            **faults((Fault.UNKNOWN_REQUEST, *KEYED, Fault.STATUS_UNKNOWN)),
         },
     }
 
@@ -116,7 +117,7 @@ def _edges() -> Json:
         "operationId": "edges",
         "summary": "The edges, and how far each has come.",
         "security": [{"privateKey": []}],
-        "responses": {"200": _json("All edges, by tier and name.", "Edges", {"edges": [edge]}), **_faults(_KEYED)},
+        "responses": {"200": json_response("All edges, by tier and name.", "Edges", {"edges": [edge]}), **faults(KEYED)},
     }
 
 
@@ -126,52 +127,27 @@ def _edge_name() -> Json:
 
 
 def _remove_edge() -> Json:
-    common = {name: {"$ref": f"#/components/headers/{name}"} for name in _COMMON_HEADERS}
+    common = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
     return {
         "operationId": "removeEdge",
         "summary": "Say that an edge is gone for good: no purge waits for it.",
         "security": [{"privateKey": []}],
         "responses": {
             "204": {"description": "It is removed. One that fences itself counts until its lease is over.", "headers": common},
-            **_faults((Fault.NO_SUCH_EDGE, Fault.NOT_PERMITTED_EDGES, *_KEYED)),
+            **faults((Fault.NO_SUCH_EDGE, Fault.NOT_ADMIN, *KEYED)),
         },
     }
 
 
 def _page(summary: str, responses: Json) -> Json:
-    return {"summary": summary, "security": [], "responses": {**responses, **_faults([Fault.INTERNAL])}}
+    return {"summary": summary, "security": [], "responses": {**responses, **faults([Fault.INTERNAL])}}
 
 
 def _readiness() -> Json:
     return {
-        "200": _json("They can.", "Readiness", {"ready": True}),
-        "503": _json("They can't, for the reason given.", "Readiness", {"ready": False, "reason": "no edge has reported yet"}),
+        "200": json_response("They can.", "Readiness", {"ready": True}),
+        "503": json_response("They can't, for the reason given.", "Readiness", {"ready": False, "reason": "no edge has reported yet"}),
     }
-
-
-def _faults(faults: Iterable[Fault]) -> Json:
-    """One response for each status, with an example for each fault."""
-    responses: Json = {}
-    for fault in faults:
-        response = responses.setdefault(str(fault.status), _json(fault.phrase, "Problem"))
-        examples = response["content"]["application/json"].setdefault("examples", {})
-        examples[fault.name] = {"value": {"message": fault.message, "help": fault.advice}}
-        extra = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}.get(fault.status)
-        if extra:
-            response["headers"][extra] = {"$ref": f"#/components/headers/{extra}"}
-    return responses
-
-
-def _json(description: str, schema: str, example: Json | None = None) -> Json:
-    response = _response(description, "application/json", {"$ref": f"#/components/schemas/{schema}"})
-    if example is not None:
-        response["content"]["application/json"]["example"] = example
-    return response
-
-
-def _response(description: str, media_type: str, schema: Json) -> Json:
-    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _COMMON_HEADERS}
-    return {"description": description, "headers": headers, "content": {media_type: {"schema": schema}}}
 
 
 def _headers() -> Json:

@@ -1,0 +1,128 @@
+"""``/v1/keys``: admins make, list, roll and revoke keys. What needs the disk is done off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from agezero.http.faults import Fault, Refused
+from agezero.http.gate import Visitor
+from agezero.http.native import body_of, segment
+from agezero.http.reply import JSON, Reply
+from agezero.keys import InvalidKey, Key, KeyStore, NewKey, Permission
+
+KEYS_PATH = "/v1/keys"
+KEY_PATH = KEYS_PATH + "/{keyId}"
+ROLL_PATH = KEY_PATH + "/roll"
+NAME_CHARACTERS_MAX = 200
+ENDPOINTS_MAX = 100
+_YEAR_9999_S = 253_402_300_799  # no later one can be written
+OVERLAPS_S = {"now": 0, "1h": 3600, "24h": 86_400, "3d": 3 * 86_400, "7d": 7 * 86_400}
+
+Overlap = Literal["now", "1h", "24h", "3d", "7d"]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS_MAX, description="What it is for.", examples=["deploy"])]
+Endpoints = Annotated[
+    list[Annotated[str, msgspec.Meta(examples=["https://cdn.example.com"])]],
+    msgspec.Meta(max_length=ENDPOINTS_MAX, description="It may purge only under these URLs; not for admins."),
+]
+
+
+class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The key that is wanted."""
+
+    name: Name
+    permission: Permission = Permission.PURGE
+    endpoints: Endpoints | None = None
+    expires_in_s: Annotated[int, msgspec.Meta(ge=1, le=10 * 366 * 86_400)] | None = None
+
+
+class RollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the old one is valid beside the new one."""
+
+    overlap: Overlap = "24h"
+
+
+class KeyView(msgspec.Struct, frozen=True):
+    """A key as people see it."""
+
+    id: str
+    name: str
+    permission: Permission
+    state: Literal["valid", "expired", "disabled"]
+    endpoints: Sequence[str] | None
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """All that are not revoked, oldest first."""
+
+    keys: Sequence[KeyView]
+
+
+class MadeKey(msgspec.Struct, frozen=True):
+    """A new key. ``text`` is what clients send; it is shown only here."""
+
+    text: str
+    key: KeyView
+
+
+class KeyCalls:
+    """The handlers."""
+
+    def __init__(self, keys: KeyStore) -> None:
+        self._keys = keys
+
+    async def show(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
+        """200."""
+        now_s = time.time()
+        return Reply(200, msgspec.json.encode(Keys([view(key, now_s) for key in self._keys.list()])))
+
+    async def create(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
+        """201 with the key's text."""
+        asked = await body_of(receive, KeyRequest)
+        expires_at = None if asked.expires_in_s is None else int(time.time()) + asked.expires_in_s
+        try:
+            made = await asyncio.to_thread(self._keys.make, asked.name, asked.permission, asked.endpoints, expires_at)
+        except InvalidKey as error:
+            raise Refused(Fault.INVALID_MEMBER, error.message) from None
+        return _made(made)
+
+    async def roll(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
+        """201 with the new key's text."""
+        asked = await body_of(receive, RollRequest)
+        try:
+            made = await asyncio.to_thread(self._keys.roll, segment(scope, "keyId"), OVERLAPS_S[asked.overlap], time.time())
+        except InvalidKey as error:
+            raise Refused(Fault.KEY_NOT_VALID, error.message) from None
+        if made is None:
+            raise Refused(Fault.NO_SUCH_KEY)
+        return _made(made)
+
+    async def revoke(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
+        """204; from now on nobody is recognised by it."""
+        if not await asyncio.to_thread(self._keys.revoke, segment(scope, "keyId"), time.time()):
+            raise Refused(Fault.NO_SUCH_KEY)
+        return Reply(204, b"", ())
+
+
+def view(key: Key, now_s: float) -> KeyView:
+    """For people."""
+    ends = None if key.expires_at is None else _utc(key.expires_at)
+    state: Literal["valid", "expired", "disabled"] = key.state(now_s)  # type: ignore[assignment] # one of these
+    return KeyView(key.id, key.name, key.permission, state, key.endpoints, _utc(key.created_at), ends)
+
+
+def _made(made: NewKey) -> Reply:
+    location = (b"location", f"{KEYS_PATH}/{made.key.id}".encode())
+    return Reply(201, msgspec.json.encode(MadeKey(made.text, view(made.key, time.time()))), (*JSON, location))
+
+
+def _utc(seconds: int) -> datetime:
+    return datetime.fromtimestamp(min(seconds, _YEAR_9999_S), UTC)

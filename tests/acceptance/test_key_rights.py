@@ -1,0 +1,166 @@
+"""What each permission may do, over the wire: every call of the OpenAPI document, every permission, endpoints of others."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+from itertools import product
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agezero.config import Config, Limits
+from agezero.keys import Permission
+from support.api import ENDPOINT, Api, running_api
+
+INSIDE, OUTSIDE = f"{ENDPOINT}/photos/cat.jpg", f"{ENDPOINT}/private/cat.jpg"
+ID = "0" * 24
+
+# What an authorised request is answered with; the second column is the least permission.
+CALLS: dict[tuple[str, str], tuple[str | None, int, object]] = {
+    ("POST", "/v1/files/purge"): ("purge", 201, {"url": INSIDE}),
+    ("GET", f"/v1/files/purge/{ID}"): ("read", 400, None),
+    ("GET", "/v1/edges"): ("read", 200, None),
+    ("DELETE", "/v1/edges/none"): ("admin", 404, None),
+    ("GET", "/v1/keys"): ("admin", 200, None),
+    ("POST", "/v1/keys"): ("admin", 201, {"name": "made", "permission": "admin"}),
+    ("DELETE", "/v1/keys/none"): ("admin", 404, None),
+    ("POST", "/v1/keys/none/roll"): ("admin", 404, {"overlap": "now"}),
+    ("GET", "/healthz"): (None, 200, None),
+    ("GET", "/readyz"): (None, 200, None),
+    ("GET", "/metrics"): (None, 200, None),
+    ("GET", "/openapi.json"): (None, 200, None),
+}
+ORDER = ["read", "purge", "admin"]
+KEYS = ["none", "wrong", "expired", "disabled", "revoked", "read", "purge", "purge here", "purge elsewhere", "read elsewhere", "admin"]
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Api]:
+    with running_api(Config(endpoints=(ENDPOINT,), limits=Limits(failed_attempts_per_min=0))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def texts(api: Api) -> dict[str, str]:
+    made = {permission.value: api.keys.create(permission, permission) for permission in Permission}
+    made["purge here"] = api.keys.create("here", Permission.PURGE, [f"{ENDPOINT}/photos"])
+    made["purge elsewhere"] = api.keys.create("elsewhere", Permission.PURGE, [f"{ENDPOINT}/other"])
+    made["read elsewhere"] = api.keys.create("reads elsewhere", Permission.READ, [f"{ENDPOINT}/other"])
+    made["expired"] = api.keys.create("expired", Permission.ADMIN, None, int(time.time()) - 1)
+    for state in ("disabled", "revoked"):
+        new = api.keys.make(state, Permission.ADMIN)
+        made[state] = new.text
+        assert api.keys.disable(new.key.id) if state == "disabled" else api.keys.revoke(new.key.id, time.time())
+    return {**made, "wrong": "private_wrong_wrong_wrong"}
+
+
+def expected(key: str, least: str | None, status: int, path: str) -> int:
+    if least is None:
+        return status
+    if key == "none":
+        return 401
+    permission, _, elsewhere = key.partition(" ")
+    if permission not in ORDER or ORDER.index(permission) < ORDER.index(least):
+        return 403
+    return 400 if elsewhere == "elsewhere" and path == "/v1/files/purge" else status
+
+
+@pytest.mark.parametrize(("call", "key"), list(product(CALLS, KEYS)))
+def test_what_is_allowed(api: Api, texts: dict[str, str], call: tuple[str, str], key: str) -> None:
+    (method, path), (least, status, body) = call, CALLS[call]
+    auth = None if key == "none" else (texts[key], "")
+    before = len(api.purges.submitted)
+    response = httpx.request(method, api.url + path, auth=auth, json=body)
+    assert response.status_code == expected(key, least, status, path)
+    assert len(api.purges.submitted) - before == (response.status_code == 201 and path == "/v1/files/purge")
+    if path.startswith("/v1/keys") and not response.is_success:
+        assert response.headers["content-type"] == "application/problem+json"
+        assert (response.json()["status"], response.json()["type"].startswith("urn:agezero:problem:")) == (response.status_code, True)
+
+
+def test_every_call_is_in_the_table(api: Api) -> None:
+    document = httpx.get(f"{api.url}/openapi.json").json()
+    offered = {(method.upper(), path) for path, item in document["paths"].items() for method in item if method in ("get", "post", "delete")}
+    known = {(method, path.replace(ID, "{}").replace("none", "{}")) for method, path in CALLS}
+    assert {(method, "{}".join(part.split("}")[-1] for part in path.split("{"))) for method, path in offered} == known
+
+
+def test_a_bound_key_purges_nothing_outside(api: Api, texts: dict[str, str]) -> None:
+    statuses = {key: httpx.post(f"{api.url}/v1/files/purge", auth=(texts[key], ""), json={"url": OUTSIDE}).status_code for key in KEYS[6:]}
+    assert statuses == {"purge": 201, "purge here": 400, "purge elsewhere": 400, "read elsewhere": 403, "admin": 201}
+
+
+def test_a_key_lives_over_the_api(api: Api, texts: dict[str, str]) -> None:
+    with httpx.Client(base_url=api.url, auth=(texts["admin"], "")) as client:
+        asked = {"name": "deploy", "permission": "write", "endpoints": [ENDPOINT], "expires_in_s": 3600}
+        made = client.post("/v1/keys", json={**asked, "permission": "purge"})
+        key = made.json()["key"]
+        assert made.headers["location"] == f"/v1/keys/{key['id']}"
+        assert (key["permission"], key["state"], key["endpoints"]) == ("purge", "valid", [ENDPOINT])
+        assert purge(api, made.json()["text"]) == 201
+        rolled = client.post(f"/v1/keys/{key['id']}/roll", json={"overlap": "1h"})
+        new = rolled.json()["key"]
+        assert {name: new[name] for name in ("permission", "endpoints", "expires_at")} == {
+            name: key[name] for name in ("permission", "endpoints", "expires_at")
+        }
+        assert [purge(api, answer.json()["text"]) for answer in (made, rolled)] == [201, 201]
+        assert client.delete(f"/v1/keys/{key['id']}").status_code == 204
+        assert [purge(api, answer.json()["text"]) for answer in (made, rolled)] == [403, 201]
+        client.post(f"/v1/keys/{new['id']}/roll", json={"overlap": "now"})
+        assert purge(api, rolled.json()["text"]) == 403
+        listed = client.get("/v1/keys")
+        assert new["id"] not in {key["id"] for key in listed.json()["keys"]}
+        assert not any(answer.json()["text"] in listed.text for answer in (made, rolled))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "missing required field 'name'"),
+        ({"name": ""}, "length >= 1"),
+        ({"name": "x", "permission": "root"}, "'root'"),
+        ({"name": "x", "endpoints": ["nowhere"]}, "the endpoint 'nowhere' is not valid"),
+        ({"name": "x", "permission": "admin", "endpoints": [ENDPOINT]}, "can't be bound to endpoints"),
+        ({"name": "x", "end": 1}, "unknown field 'end'"),
+    ],
+)
+def test_what_is_wrong_with_a_wanted_key_is_said(api: Api, texts: dict[str, str], body: object, said: str) -> None:
+    response = httpx.post(f"{api.url}/v1/keys", auth=(texts["admin"], ""), json=body)
+    assert (response.status_code, response.json()["title"]) == (400, "Your request is not valid.")
+    assert said in response.json()["detail"]
+
+
+HEADERS = st.one_of(
+    st.binary(max_size=60).map(lambda raw: b"Basic " + base64.b64encode(raw)),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=60).map(lambda text: f"Basic {text}".encode()),
+    st.binary(max_size=60).map(lambda raw: bytes(byte for byte in raw if byte > 31 and byte != 127).strip()),
+    st.sampled_from([b"Bearer x", b"basic", b"Basic private_", b"Basic " + base64.b64encode(b"environment:")]),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(header=HEADERS, call=st.sampled_from([call for call in CALLS if CALLS[call][0]]))
+def test_no_guess_gets_anything(api: Api, header: bytes, call: tuple[str, str]) -> None:
+    response = httpx.request(call[0], api.url + call[1], headers=[(b"authorization", header.strip())], json={"url": INSIDE})
+    assert response.status_code in (401, 403)
+
+
+def test_many_guesses_get_429_and_everybody_hears_of_it() -> None:
+    with running_api(Config(endpoints=(ENDPOINT,), limits=Limits(failed_attempts_per_min=5))) as api:
+        assert api.client.get("/v1/edges").status_code == 200
+        answers = [httpx.get(f"{api.url}/v1/keys", auth=(f"private_wrong_{i}_wrong", "")) for i in range(12)]
+        assert [answer.status_code for answer in answers[:5]] == [403] * 5
+        assert answers[-1].status_code == 429
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+        assert api.client.get("/v1/edges").status_code == 200  # accepted before
+        metrics = httpx.get(f"{api.url}/metrics").text
+        assert 'agezero_failed_attempts_total{why="wrong_key"} ' in metrics
+        assert 'agezero_failed_attempts_total{why="too_many_attempts"} ' in metrics
+
+
+def purge(api: Api, text: str) -> int:
+    return httpx.post(f"{api.url}/v1/files/purge", auth=(text, ""), json={"url": INSIDE}).status_code
