@@ -19,7 +19,7 @@ import uvloop
 
 from agezero.agent import Agent
 from agezero.background import background
-from agezero.config import Config, parse_address
+from agezero.config import Api, Config, Edge, parse_address
 from agezero.control import Control
 from agezero.core.purge import RequestIds
 from agezero.database import check, in_words, open_database, prepare, service_secret
@@ -33,6 +33,7 @@ from agezero.lineage import Lineage
 from agezero.log.sqlite import SqliteLog
 from agezero.metrics import FleetMetrics
 from agezero.registry import SqliteRegistry
+from agezero.tls import certificate_files, follow
 
 KEY_ENV = "AGEZERO_PRIVATE_KEY"
 KEYS_REFRESH_S = 1.0
@@ -68,15 +69,18 @@ async def _until_signal(config: Config) -> None:
 async def running(config: Config) -> AsyncIterator[HttpServer]:
     """The whole service, started; ended with the block."""
     address = parse_address(config.api.listen)
+    certificate = certificate_files(config.api.tls_certificate, config.api.tls_key, "api")
+    certificate_files(config.edge.tls_certificate, config.edge.tls_key, "edge")
     metrics = HttpMetrics()
     with _storage(config) as (purge_log, edges, keys, control):
         FleetMetrics(purge_log, control.ledger, tables(edges), metrics.registry)
-        http = HttpServer(build_application(config, control, keys, metrics), address.host, address.port)
+        http = HttpServer(build_application(config, control, keys, metrics), address.host, address.port, certificate)
         purge_log.start()
         async with (
             running_edges(edges, purge_log, control) as agents,
             background(control.run(), _refresh(keys), _started(control, agents)),
             http,
+            background(*([follow(certificate, http.renew)] if certificate else [])),
         ):
             yield http
             log.info("stopping")
@@ -105,11 +109,15 @@ def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeySt
 
 
 def _addresses(config: Config) -> Iterator[str]:
-    yield f"API  http://{config.api.listen}"
+    yield f"API  {_scheme(config.api)}://{config.api.listen}"
     if config.edge.origin:
-        yield f"edge http://{config.edge.listen}  (origin {config.edge.origin})"
+        yield f"edge {_scheme(config.edge)}://{config.edge.listen}  (origin {config.edge.origin})"
     for edge in config.edges:
         yield f"edge {edge.name}  ({edge.driver})"
+
+
+def _scheme(section: Api | Edge) -> str:
+    return "https" if section.tls_certificate else "http"
 
 
 async def _started(control: Control, agents: Sequence[Agent]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from agezero.errors import UserError
 from agezero.lineage import BROKEN, Lineage, MarkFile, Standing
 from agezero.log.sqlite import SqliteLog
 from agezero.ports import ControlSide, DriverFailed, EdgeDriver, PurgeLog, Superseded
+from agezero.tls import follow
 
 LEAVE_S = 1.0
 
@@ -105,7 +106,7 @@ async def running_edges(edges: Sequence[FleetEdge], purge_log: PurgeLog, control
             if edge.process is not None:
                 edge.process.on_restart = agent.edge_restarted
                 await edge.process.start(wipe=bool(edge.state.doubt))
-        async with background(*(agent.run() for agent in agents)):
+        async with background(*(agent.run() for agent in agents), *_renewals(edges)):
             yield agents
     finally:
         await asyncio.gather(*(_leave(edge, agent, control) for edge, agent in zip(edges, agents, strict=True)))
@@ -137,6 +138,13 @@ async def _leave(edge: FleetEdge, agent: Agent, control: ControlSide) -> None:
         with contextlib.suppress(Superseded, TimeoutError):  # a courtesy to the next start: no reason to wait for room on the disk
             async with asyncio.timeout(LEAVE_S):
                 await control.leave(agent.name, agent.token)
+
+
+def _renewals(edges: Sequence[FleetEdge]) -> Iterator[Coroutine[object, object, None]]:
+    """What takes up new certificates."""
+    for edge in edges:
+        if edge.process is not None and (files := edge.process.settings.certificate) is not None:
+            yield follow(files, edge.process.reload)
 
 
 def _embedded(config: Config) -> FleetEdge:

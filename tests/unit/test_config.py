@@ -75,6 +75,7 @@ def test_a_named_file_must_be_there() -> None:
         ('[api]\nlisten = "127.0.0.1:0"', 2, "1 to 65535", ""),
         ('[api]\nlisten = "127.0.0.1:65536"', 2, "1 to 65535", ""),
         ('[edge]\nlisten = "127.0.0.1:8080"', 2, "also the API's address", ""),
+        ('[api]\ntls_key = "k.pem"', 1, "tls_certificate and tls_key belong together", ""),
         ('[edge]\nlisten = "0.0.0.0:80"', 1, "listens on every address", ""),
         ('[edge]\norigin = "ftp://example.com"', 2, "scheme is 'ftp'", ""),
         ('[edge]\norigin = "https://example.com/path"', 2, "has a path", ""),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from agezero.errors import UserError
 from agezero.http.server import HttpServer, bind
+from agezero.tls import CertificateFiles
+from support.certificates import Authority
 
 
 class Gated:
@@ -106,3 +110,29 @@ def test_granian_says_nothing(capfd: pytest.CaptureFixture[str], caplog: pytest.
         asyncio.run(story())
     assert capfd.readouterr() == ("", "")
     assert not [record for record in caplog.records if record.name.startswith("_granian")]
+
+
+@pytest.mark.parametrize("http", ["--http1.1", "--http2"])
+def test_a_request_goes_on_while_a_new_certificate_is_taken_up(http: str, tmp_path: Path) -> None:
+    """curl, because Python's h2 takes the announcement that a connection ends (GOAWAY) for its end."""
+    authority = Authority(tmp_path / "ca")
+    authority.server("IP:127.0.0.1")
+    files = CertificateFiles(tmp_path / "ca" / "server.pem", tmp_path / "ca" / "server.key")
+
+    async def story() -> None:
+        app = Gated()
+        async with HttpServer(app, "127.0.0.1", 0, files) as server:
+            command = ("curl", "-sS", http, "--cacert", authority.bundle, f"https://127.0.0.1:{server.port}/")
+            asking = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            await app.arrived.wait()
+            old = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", server.port))
+            authority.server("IP:127.0.0.1")
+            await server.renew()
+            async with asyncio.timeout(20):  # a connection that was made meanwhile may still have met the old one
+                while await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", server.port)) == old:
+                    pass
+            app.go.set()
+            assert (await asking.communicate())[0] == b"answered"
+        assert asking.returncode == 0
+
+    asyncio.run(story())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from types import TracebackType
 from typing import Any
@@ -24,7 +25,7 @@ class Client:
     def __init__(self, url: str, key: str) -> None:
         self._url = url
         try:
-            self._http = httpx.Client(base_url=url, auth=(key, ""), timeout=REQUEST_TIMEOUT_S, trust_env=False)
+            self._http = httpx.Client(base_url=url, auth=(key, ""), timeout=REQUEST_TIMEOUT_S, trust_env=False, verify=_trusted(url))
         except (httpx.InvalidURL, ValueError) as error:
             raise CommandFailed(Exit.FAILED, f"{url!r} is not a URL: {error}", "expected something like http://127.0.0.1:8080") from None
 
@@ -95,6 +96,11 @@ class Client:
     def _foreign(self, response: httpx.Response) -> CommandFailed:
         message = f"{self._url} answered {response.status_code}, but not as the purge API does"
         return CommandFailed(Exit.UNREACHABLE, message, "check --url or AGEZERO_URL: it is the API's address, not the edge's or the website's")
+
+
+def _trusted(url: str) -> ssl.SSLContext | bool:
+    """The system's authorities, or those that SSL_CERT_FILE names; read only where they are needed."""
+    return ssl.create_default_context() if url.lower().startswith("https:") else True
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from agezero.config.edges import ExternalEdge, Mapped, NginxJs
-from agezero.config.settings import Config
+from agezero.config.settings import Api, Config, Edge
 from agezero.core.canonical import InvalidUrl, canonical_authority, split_url
 from agezero.core.endpoint import parse_endpoint
 from agezero.errors import UserError
@@ -36,6 +36,8 @@ def check(config: Config, where: Callable[[str], str]) -> None:
         ("api.listen", lambda: parse_address(config.api.listen)),
         ("edge.listen", lambda: parse_address(config.edge.listen)),
         ("edge.listen", lambda: _check_distinct(config)),
+        ("api.tls_certificate", lambda: _check_pair(config.api)),
+        ("edge.tls_certificate", lambda: _check_pair(config.edge)),
         ("edge.origin", lambda: _check_origin(config.edge.origin)),
         ("edge.name", lambda: _check_name(config.edge.name)),
         ("edge.slots", lambda: _check_power_of_two(config.edge.slots)),
@@ -71,6 +73,11 @@ def _check_unique(config: Config, edge: ExternalEdge) -> None:
 def _check_distinct(config: Config) -> None:
     if parse_address(config.edge.listen) == parse_address(config.api.listen):
         raise ValueError(f"{config.edge.listen} is also the API's address; expected another one")
+
+
+def _check_pair(section: Api | Edge) -> None:
+    if bool(section.tls_certificate) != bool(section.tls_key):
+        raise ValueError("tls_certificate and tls_key belong together, and one of them is missing")
 
 
 def _check_origin(text: str) -> None:

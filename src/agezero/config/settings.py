@@ -17,6 +17,10 @@ class Api(Section, frozen=True):
     """The purge API."""
 
     listen: str = "127.0.0.1:8080"
+    tls_certificate: str = ""
+    """A PEM file: the certificate, then those that certify it. With it and its key the API speaks TLS alone."""
+    tls_key: str = ""
+    """A PEM file: the certificate's private key, without a password."""
 
 
 class Limits(Section, frozen=True):
@@ -34,6 +38,10 @@ class Edge(Section, frozen=True):
     """How the edge calls itself in ``Cache-Status`` (an sf-token, RFC 8941 §3.3.4)."""
     listen: str = "127.0.0.1:8081"
     """``HOST:PORT`` on which the edge serves."""
+    tls_certificate: str = ""
+    """As of the API."""
+    tls_key: str = ""
+    """As of the API."""
     origin: str = ""
     """Where the content comes from: ``http://HOST[:PORT]``, or ``https://NAME[:PORT]``, the certificate of which is verified."""
     origin_host: Literal["origin", "pass"] = "origin"

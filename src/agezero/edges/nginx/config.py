@@ -21,6 +21,7 @@ from agezero.edges.nginx.errors import EdgeUnusable
 from agezero.edges.nginx.marks import Marks
 from agezero.edges.nginx.origin import upstream_servers
 from agezero.edges.nginx.settings import EdgeSettings
+from agezero.tls import CertificateFiles
 
 _SOCKET_PATH_BYTES_MAX = 100  # the kernel's limit is 107, and nginx needs a few
 _QUOTABLE = re.compile(r"[^\x00-\x1f\"$\\{};]+")
@@ -117,6 +118,8 @@ def _values(settings: EdgeSettings, files: Layout, nginx: Nginx) -> dict[str, ob
         "filler_socket": files.filler,
         "control_socket": files.control,
         "listen": settings.listen,
+        "listen_tls": " ssl" if settings.certificate else "",
+        "tls": _server_tls(settings.certificate) if settings.certificate else "",
         "body_bytes_max": settings.body_bytes_max,
         "front_timeout": _ms(settings.read_timeout_s + settings.connect_timeout_s + 5),  # the filler's answer comes first
         "connect_timeout": _ms(settings.connect_timeout_s),
@@ -128,6 +131,21 @@ def _values(settings: EdgeSettings, files: Layout, nginx: Nginx) -> dict[str, ob
         "origin_host": origin.netloc if settings.origin_host == "origin" else "$agezero_asked",
         "origin_tls": _tls(origin.hostname or "") if origin.scheme == "https" else "",
     }
+
+
+def _server_tls(files: CertificateFiles) -> str:
+    for path in (files.certificate, files.key):
+        if not _QUOTABLE.fullmatch(str(path)):
+            raise EdgeUnusable(f"nginx cannot work with {str(path)!r}", "choose a path without quotes, '$', '\\', ';' or braces")
+    lines = (
+        f'ssl_certificate "{files.certificate}";',
+        f'ssl_certificate_key "{files.key}";',
+        "ssl_protocols TLSv1.2 TLSv1.3;",
+        "ssl_session_cache shared:agezero_tls:2m;",
+        "ssl_session_tickets off;",
+        "http2 on;",
+    )
+    return "\n        ".join(lines)
 
 
 def _tls(host: str) -> str:

@@ -92,6 +92,15 @@ class EdgeProcess:
             await self._child.wait()
             self._child = None
 
+    async def reload(self) -> None:
+        """Take up a new certificate: new workers for new connections, while the old ones end what they have begun. The table stays.
+
+        Raises :class:`EdgeUnusable` where nginx does not take it; then nothing has changed.
+        """
+        await self._test()
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGHUP)
+
     async def _test(self) -> None:
         process = await asyncio.create_subprocess_exec(*self._command(), "-t", stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE)
         _, said = await process.communicate()

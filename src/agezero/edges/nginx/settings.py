@@ -7,6 +7,7 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from agezero.config import Edge
+from agezero.tls import CertificateFiles, named_files
 
 SLOTS_MIN = 2**10
 SLOTS_MAX = 2**20
@@ -27,6 +28,11 @@ class EdgeSettings(Edge, frozen=True, kw_only=True):
     def origin_parts(self) -> SplitResult:
         """The origin, cut up."""
         return urlsplit(self.origin)
+
+    @property
+    def certificate(self) -> CertificateFiles | None:
+        """Its files, where it speaks TLS; not examined."""
+        return named_files(self.tls_certificate, self.tls_key, "edge")
 
     @property
     def address(self) -> tuple[str, int]:
