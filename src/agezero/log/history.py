@@ -57,7 +57,7 @@ class SqliteHistory:
 
     def _select(self, condition: str, values: tuple[int, ...]) -> Iterator[PurgeRecord]:
         entries = 0
-        rows: list[_Row] = self._connection.execute(f"{_PURGES} {condition}", values).fetchall()  # noqa: S608 (constants)
+        rows: list[_Row] = self._connection.execute(f"{_PURGES} {condition}", values).fetchall()
         for row in rows:
             seq, first = row[:2]
             entries += seq - first + 1
