@@ -77,7 +77,7 @@ def test_every_failure_is_told_and_counted_but_one_without_a_key_is_no_guess() -
     for _ in range(5):
         assert desk.attempt(None) is Fault.NO_KEY
     assert desk.attempt("wrong_1") is Fault.WRONG_KEY
-    assert desk.told[-1] == FailedAttempt(NOW_S, HERE, "wrong_key")
+    assert desk.told[-1] == FailedAttempt(NOW_S, HERE, "wrong_key", guess=True)
     assert desk.attempts.failed == {"no_key": 5, "wrong_key": 1}
 
 

@@ -12,16 +12,18 @@ from limits.storage import MemoryStorage
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from agezero.audit import Audit
 from agezero.config import Config
-from agezero.http.attempts import Attempts, OnFailed
+from agezero.http.admin import admin
+from agezero.http.attempts import Attempts, FailedAttempt, OnFailed
 from agezero.http.edges import EDGE_PREFIX, EDGES_PATH, ListEdges, RemoveEdge
-from agezero.http.faults import Fault
+from agezero.http.faults import Fault, problem
 from agezero.http.gate import Gate
 from agezero.http.imagekit import PURGE_PATH, STATUS_PREFIX, Call, Handler, Status, Submit
 from agezero.http.keys import KEY_PATH, KEYS_PATH, ROLL_PATH, KeyCalls
 from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
-from agezero.http.native import NativeCall, admin
+from agezero.http.native.routes import Native, native_routes
 from agezero.http.openapi import document
 from agezero.http.pages import ByMethod, Page, health, metrics_page, readiness
 from agezero.http.reply import Reply
@@ -49,32 +51,41 @@ class Application:
         return self._router(scope, receive, send)
 
 
-def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: HttpMetrics, on_failed: OnFailed | None = None) -> Application:
-    """Put the HTTP side together. ``on_failed`` is told each attempt without a valid key."""
-    attempts = Attempts(config.limits.failed_attempts_per_min, on_failed, metrics.failed_attempts)
+def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: HttpMetrics, native: Native) -> Application:
+    """Put the HTTP side together."""
+    attempts = Attempts(config.limits.failed_attempts_per_min, _audited(native.audit), metrics.failed_attempts)
     storage = MemoryStorage()
     purge_limit = RateLimit(storage, "purge", config.limits.purges_per_s)
     status_limit = RateLimit(storage, "status", config.limits.status_per_s)
     submit = Submit(purges, config.served_endpoints, config.wildcards, metrics)
     purge = Call("purge", submit, Gate(keys, purge_limit, attempts), purge_limit, metrics)
     status = Call("status", Status(purges), Gate(keys, status_limit, attempts), status_limit, metrics)
-    edges = Call("edges", ListEdges(purges), Gate(keys, status_limit, attempts), status_limit, metrics)
-    edge = Call("edge", RemoveEdge(purges), Gate(keys, purge_limit, attempts), purge_limit, metrics)
+    edges = Call("edges", ListEdges(purges), Gate(keys, status_limit, attempts), status_limit, metrics, problem)
+    edge = Call("edge", RemoveEdge(purges, native.audit), Gate(keys, purge_limit, attempts), purge_limit, metrics, problem)
     missing = Page("other", Fault.NO_SUCH_PATH.reply, status_limit, metrics)
     routes = [
         Route(PURGE_PATH, ByMethod(purge_limit, metrics, {"POST": purge})),
         Route(STATUS_PREFIX + "{requestId}", ByMethod(status_limit, metrics, {"GET": status})),
         Route(EDGES_PATH, ByMethod(status_limit, metrics, {"GET": edges})),
         Route(EDGE_PREFIX + "{name}", ByMethod(purge_limit, metrics, {"DELETE": edge})),
-        *_keys(KeyCalls(keys), Gate(keys, status_limit, attempts), status_limit, metrics),
+        *_keys(KeyCalls(keys, native.audit), Gate(keys, status_limit, attempts), status_limit, metrics),
+        *native_routes(config, native, keys, metrics, purge_limit, status_limit, attempts),
         *_pages(purges, status_limit, metrics),
     ]
     return Application(purge, status, Router(routes, redirect_slashes=False, default=missing))
 
 
+def _audited(audit: Audit) -> OnFailed:
+    def note(attempt: FailedAttempt) -> None:
+        if attempt.guess:  # the others have no limit, and would push out what matters
+            audit.note("attempt.failed", "", attempt.address, attempt.why)
+
+    return note
+
+
 def _keys(calls: KeyCalls, gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Iterator[Route]:
-    def call(name: str, handler: Handler) -> NativeCall:
-        return NativeCall(name, admin(handler), gate, limit, metrics)
+    def call(name: str, handler: Handler) -> Call:
+        return Call(name, admin(handler), gate, limit, metrics, problem)
 
     yield Route(KEYS_PATH, ByMethod(limit, metrics, {"GET": call("keys", calls.show), "POST": call("create_key", calls.create)}))
     yield Route(KEY_PATH, ByMethod(limit, metrics, {"DELETE": call("revoke_key", calls.revoke)}))

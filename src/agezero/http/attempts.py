@@ -20,11 +20,15 @@ _NETWORK_V6 = 64  # one customer has at least that much of IPv6
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """What is known of it. ``why``: ``no_key``, ``wrong_key``, ``expired_key``, ``disabled`` or ``too_many_attempts``."""
+    """What is known of it. ``why``: ``no_key``, ``wrong_key``, ``expired_key``, ``disabled`` or ``too_many_attempts``.
+
+    ``guess``: there was a key in it, which takes a token.
+    """
 
     at_s: float
     address: str
     why: str
+    guess: bool
 
 
 OnFailed = Callable[[FailedAttempt], None]
@@ -68,7 +72,7 @@ class Attempts:
             self._buckets.move_to_end(name)
             while len(self._buckets) > ADDRESSES_MAX:
                 self._buckets.popitem(last=False)
-        self._on_failed(FailedAttempt(now_s, address, why))
+        self._on_failed(FailedAttempt(now_s, address, why, guess))
 
     def _bucket(self, address: str, now_s: float) -> _Bucket | None:
         """Filled up to now. A clock that went back fills nothing."""

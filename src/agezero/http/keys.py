@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 import msgspec
 from starlette.types import Receive, Scope
 
+from agezero.audit import Audit
+from agezero.http.admin import body_of, segment
 from agezero.http.faults import Fault, Refused
-from agezero.http.gate import Visitor
-from agezero.http.native import body_of, segment
+from agezero.http.gate import Visitor, client_address
 from agezero.http.reply import JSON, Reply
 from agezero.keys import InvalidKey, Key, KeyStore, NewKey, Permission
 
@@ -76,15 +77,16 @@ class MadeKey(msgspec.Struct, frozen=True):
 class KeyCalls:
     """The handlers."""
 
-    def __init__(self, keys: KeyStore) -> None:
+    def __init__(self, keys: KeyStore, audit: Audit) -> None:
         self._keys = keys
+        self._audit = audit
 
     async def show(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
         """200."""
         now_s = time.time()
         return Reply(200, msgspec.json.encode(Keys([view(key, now_s) for key in self._keys.list()])))
 
-    async def create(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
+    async def create(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:
         """201 with the key's text."""
         asked = await body_of(receive, KeyRequest)
         expires_at = None if asked.expires_in_s is None else int(time.time()) + asked.expires_in_s
@@ -92,23 +94,27 @@ class KeyCalls:
             made = await asyncio.to_thread(self._keys.make, asked.name, asked.permission, asked.endpoints, expires_at)
         except InvalidKey as error:
             raise Refused(Fault.INVALID_MEMBER, error.message) from None
+        self._audit.note("key.create", visitor.key.id, client_address(scope), f"{made.key.id} {made.key.permission} {made.key.name}")
         return _made(made)
 
-    async def roll(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
+    async def roll(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:
         """201 with the new key's text."""
-        asked = await body_of(receive, RollRequest)
+        key_id, asked = segment(scope, "keyId"), await body_of(receive, RollRequest)
         try:
-            made = await asyncio.to_thread(self._keys.roll, segment(scope, "keyId"), OVERLAPS_S[asked.overlap], time.time())
+            made = await asyncio.to_thread(self._keys.roll, key_id, OVERLAPS_S[asked.overlap], time.time())
         except InvalidKey as error:
             raise Refused(Fault.KEY_NOT_VALID, error.message) from None
         if made is None:
             raise Refused(Fault.NO_SUCH_KEY)
+        self._audit.note("key.roll", visitor.key.id, client_address(scope), f"{key_id} by {made.key.id}, overlap {asked.overlap}")
         return _made(made)
 
     async def revoke(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
         """204; from now on nobody is recognised by it."""
-        if not await asyncio.to_thread(self._keys.revoke, segment(scope, "keyId"), time.time()):
+        key_id = segment(scope, "keyId")
+        if not await asyncio.to_thread(self._keys.revoke, key_id, time.time()):
             raise Refused(Fault.NO_SUCH_KEY)
+        self._audit.note("key.revoke", visitor.key.id, client_address(scope), key_id)
         return Reply(204, b"", ())
 
 

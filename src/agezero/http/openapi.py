@@ -14,7 +14,7 @@ from agezero.http.imagekit import PURGE_PATH, STATUS_PREFIX, Submitted
 from agezero.http.openapi_keys import KEY_STRUCTS, key_paths
 from agezero.http.openapi_parts import COMMON_HEADERS, KEYED, Json, faults, json_response, response
 from agezero.http.pages import Health, Readiness
-from agezero.http.problem import ProblemDetails
+from agezero.wire import ProblemDetails
 
 _EXAMPLE_ID = "5d1c4a22e54d6f93b2c1e0a7"
 _PURGE_FAULTS = (Fault.NO_URL, Fault.INVALID_URL, Fault.NOT_PURGEABLE, Fault.INVALID_BODY, Fault.NOT_PERMITTED, Fault.BODY_TOO_LARGE)

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from agezero.http.faults import Fault
-from agezero.http.problem import MEDIA_TYPE, details
+from agezero.http.faults import Fault, Refused, problem
 
 KEYED = (Fault.NO_KEY, Fault.WRONG_KEY, Fault.EXPIRED_KEY, Fault.DISABLED, Fault.TOO_MANY_ATTEMPTS, Fault.RATE_LIMITED, Fault.INTERNAL)
 COMMON_HEADERS = ("x-ik-requestId", "X-RateLimit-Limit", "X-RateLimit-Reset", "X-RateLimit-Interval")
@@ -50,8 +49,8 @@ def problems(kinds: Iterable[Fault]) -> Json:
         content = answer["content"].pop("application/json")
         content["schema"] = {"$ref": "#/components/schemas/ProblemDetails"}
         for name, example in content["examples"].items():
-            example["value"] = msgspec.to_builtins(details(Fault[name]))
-        answer["content"][MEDIA_TYPE] = content
+            example["value"] = msgspec.json.decode(problem(Refused(Fault[name])).body)
+        answer["content"]["application/problem+json"] = content
     return responses
 
 

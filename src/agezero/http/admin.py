@@ -1,4 +1,4 @@
-"""What the calls of the native API have in common: errors as problem details, admins only, bodies of one struct."""
+"""What the calls that administer the service have in common: admins only, bodies of one struct."""
 
 from __future__ import annotations
 
@@ -10,26 +10,17 @@ from starlette.types import Receive, Scope
 from agezero.http.body import read_body
 from agezero.http.faults import Fault, Refused
 from agezero.http.gate import Visitor
-from agezero.http.imagekit import Call, Handler
-from agezero.http.problem import problem
-from agezero.http.reply import Header, Reply
+from agezero.http.imagekit import Handler
+from agezero.http.reply import Reply
 
 T = TypeVar("T")
-
-
-class NativeCall(Call):
-    """A :class:`Call` whose errors are problem details."""
-
-    def refusal(self, fault: Fault, detail: str = "", *headers: Header) -> Reply:
-        """See :class:`Call`."""
-        return problem(fault, detail, *headers)
 
 
 def admin(handler: Handler) -> Handler:
     """``handler``, for admins only."""
 
     async def handle(scope: Scope, receive: Receive, visitor: Visitor) -> Reply:
-        if not visitor.key.may_administer():
+        if not visitor.administers:
             raise Refused(Fault.NOT_ADMIN)
         return await handler(scope, receive, visitor)
 
