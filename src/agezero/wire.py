@@ -104,6 +104,12 @@ class Edge(msgspec.Struct, frozen=True):
     trouble: str
 
 
+class Edges(msgspec.Struct, frozen=True):
+    """All edges, by tier and name."""
+
+    edges: Sequence[Edge]
+
+
 class AuditRow(msgspec.Struct, frozen=True):
     """Who did what, from where, when. ``key``: the id of the key, empty where there was none. ``about``: what it was done to."""
 

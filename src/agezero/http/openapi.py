@@ -11,10 +11,11 @@ from agezero.http.body import PurgeRequest
 from agezero.http.edges import EDGE_PREFIX, EDGES_PATH, Edges
 from agezero.http.faults import Fault, Problem
 from agezero.http.imagekit import PURGE_PATH, STATUS_PREFIX, Submitted
-from agezero.http.openapi_keys import KEY_STRUCTS, key_paths
-from agezero.http.openapi_parts import COMMON_HEADERS, KEYED, Json, faults, json_response, response
+from agezero.http.native import openapi as native
+from agezero.http.native.openapi import KEYED
+from agezero.http.openapi_keys import KEY_CLOSED, KEY_STRUCTS, key_paths
+from agezero.http.openapi_parts import COMMON_HEADERS, Json, faults, json_response, response
 from agezero.http.pages import Health, Readiness
-from agezero.wire import ProblemDetails
 
 _EXAMPLE_ID = "5d1c4a22e54d6f93b2c1e0a7"
 _PURGE_FAULTS = (Fault.NO_URL, Fault.INVALID_URL, Fault.NOT_PURGEABLE, Fault.INVALID_BODY, Fault.NOT_PERMITTED, Fault.BODY_TOO_LARGE)
@@ -28,11 +29,10 @@ class StatusAnswer(msgspec.Struct, frozen=True):
 
 def document() -> bytes:
     """The document as JSON."""
-    structs = (PurgeRequest, Submitted, StatusAnswer, Edges, Problem, ProblemDetails, Health, Readiness, *KEY_STRUCTS)
+    structs = (PurgeRequest, Submitted, StatusAnswer, Edges, Problem, Health, Readiness, *native.STRUCTS, *KEY_STRUCTS)
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
-    for schema in schemas.values():
-        if schema.get("type") == "object" and schema["title"] != "PurgeRequest":
-            schema["additionalProperties"] = False
+    for name in ("Submitted", "StatusAnswer", "Edges", "EdgeView", "Problem", "Health", "Readiness", *native.CLOSED, *KEY_CLOSED):
+        schemas[name]["additionalProperties"] = False
     schemas["Submitted"]["properties"]["requestId"]["pattern"] = "^[0-9a-f]{24}$"
     return msgspec.json.encode(
         {
@@ -41,8 +41,7 @@ def document() -> bytes:
                 "title": "AgeZero",
                 "version": __version__,
                 "summary": "Cache purging that proves itself.",
-                "description": "ImageKit's purge API, and calls to administer the service. "
-                "A purge reads Completed once no edge serves anything that it stored before.",
+                "description": "ImageKit's purge API, and one that tells more. A purge is complete once no edge serves what it stored before.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": "/"}],
@@ -70,6 +69,7 @@ def _paths() -> Json:
     return {
         PURGE_PATH: {"post": _purge()},
         STATUS_PREFIX + "{requestId}": {"parameters": [parameter], "get": _status()},
+        **native.paths(),
         EDGES_PATH: {"get": _edges()},
         EDGE_PREFIX + "{name}": {"parameters": [_edge_name()], "delete": _remove_edge()},
         **key_paths(),
@@ -117,7 +117,7 @@ def _edges() -> Json:
         "operationId": "edges",
         "summary": "The edges, and how far each has come.",
         "security": [{"privateKey": []}],
-        "responses": {"200": json_response("All edges, by tier and name.", "Edges", {"edges": [edge]}), **faults(KEYED)},
+        "responses": {"200": json_response("All edges, by tier and name.", "Edges", {"edges": [edge]}), **native.problems(KEYED)},
     }
 
 
@@ -134,7 +134,7 @@ def _remove_edge() -> Json:
         "security": [{"privateKey": []}],
         "responses": {
             "204": {"description": "It is removed. One that fences itself counts until its lease is over.", "headers": common},
-            **faults((Fault.NO_SUCH_EDGE, Fault.NOT_ADMIN, *KEYED)),
+            **native.problems((Fault.NO_SUCH_EDGE, Fault.NOT_ADMIN, *KEYED)),
         },
     }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from agezero.http.faults import Fault
 from agezero.http.keys import KEY_PATH, KEYS_PATH, ROLL_PATH, KeyRequest, Keys, KeyView, MadeKey, RollRequest
-from agezero.http.openapi_parts import KEYED, Json, empty_response, json_response, operation, path_parameter, problems, request_body
+from agezero.http.native.openapi import KEYED, problems
+from agezero.http.openapi_parts import Json, empty_response, json_response, operation, path_parameter, request_body
 
 KEY_STRUCTS = (KeyRequest, RollRequest, Keys, KeyView, MadeKey)
+KEY_CLOSED = tuple(struct.__name__ for struct in KEY_STRUCTS)
 BODY_FAULTS = (Fault.INVALID_BODY, Fault.INVALID_MEMBER, Fault.BODY_TOO_LARGE)
 ADMIN_FAULTS = (Fault.NOT_ADMIN, *KEYED)
 _KEY = {

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
+from agezero.http.faults import Fault
 
-from agezero.http.faults import Fault, Refused, problem
-
-KEYED = (Fault.NO_KEY, Fault.WRONG_KEY, Fault.EXPIRED_KEY, Fault.DISABLED, Fault.TOO_MANY_ATTEMPTS, Fault.RATE_LIMITED, Fault.INTERNAL)
 COMMON_HEADERS = ("x-ik-requestId", "X-RateLimit-Limit", "X-RateLimit-Reset", "X-RateLimit-Interval")
 
 Json = dict[str, Any]
@@ -40,18 +37,6 @@ def response(description: str, media_type: str, schema: Json) -> Json:
     """A response with the contract's headers."""
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
     return {"description": description, "headers": headers, "content": {media_type: {"schema": schema}}}
-
-
-def problems(kinds: Iterable[Fault]) -> Json:
-    """As :func:`faults`, as problem details."""
-    responses = faults(kinds)
-    for answer in responses.values():
-        content = answer["content"].pop("application/json")
-        content["schema"] = {"$ref": "#/components/schemas/ProblemDetails"}
-        for name, example in content["examples"].items():
-            example["value"] = msgspec.json.decode(problem(Refused(Fault[name])).body)
-        answer["content"]["application/problem+json"] = content
-    return responses
 
 
 def request_body(schema: str, example: Json) -> Json:
