@@ -13,7 +13,9 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from agezero.errors import UserError
-from agezero.http.server import HttpServer, bind
+from agezero.http import server as server_module
+from agezero.http.listeners import bind
+from agezero.http.server import HttpServer
 from agezero.tls import CertificateFiles
 from support.certificates import Authority
 
@@ -112,27 +114,77 @@ def test_granian_says_nothing(capfd: pytest.CaptureFixture[str], caplog: pytest.
     assert not [record for record in caplog.records if record.name.startswith("_granian")]
 
 
+class Secure:
+    """A server over TLS, whose certificate can be renewed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = Authority(folder / "ca")
+        self.files = CertificateFiles(folder / "ca" / "server.pem", folder / "ca" / "server.key")
+        self.make()
+
+    def make(self) -> None:
+        self.authority.server("IP:127.0.0.1")
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.authority.bundle))
+
+
 @pytest.mark.parametrize("http", ["--http1.1", "--http2"])
-def test_a_request_goes_on_while_a_new_certificate_is_taken_up(http: str, tmp_path: Path) -> None:
+def test_a_request_goes_on_while_a_new_certificate_is_taken_up(http: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """curl, because Python's h2 takes the announcement that a connection ends (GOAWAY) for its end."""
-    authority = Authority(tmp_path / "ca")
-    authority.server("IP:127.0.0.1")
-    files = CertificateFiles(tmp_path / "ca" / "server.pem", tmp_path / "ca" / "server.key")
+    monkeypatch.setattr(server_module, "HANDSHAKE_S", 0.2)
+    secure = Secure(tmp_path)
 
     async def story() -> None:
         app = Gated()
-        async with HttpServer(app, "127.0.0.1", 0, files) as server:
-            command = ("curl", "-sS", http, "--cacert", authority.bundle, f"https://127.0.0.1:{server.port}/")
+        async with HttpServer(app, "127.0.0.1", 0, secure.files) as server:
+            command = ("curl", "-sS", http, "--cacert", secure.authority.bundle, f"https://127.0.0.1:{server.port}/")
             asking = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
             await app.arrived.wait()
             old = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", server.port))
-            authority.server("IP:127.0.0.1")
+            secure.make()
             await server.renew()
-            async with asyncio.timeout(20):  # a connection that was made meanwhile may still have met the old one
-                while await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", server.port)) == old:
-                    pass
+            assert await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", server.port)) != old
             app.go.set()
             assert (await asking.communicate())[0] == b"answered"
         assert asking.returncode == 0
 
     asyncio.run(story())
+
+
+async def connecting(secure: Secure, renewals: int) -> list[str]:
+    """What goes wrong for clients that connect all the time while certificates are renewed."""
+    app, faults, renewed = Gated(), list[str](), asyncio.Event()
+    app.go.set()
+
+    async def client(port: int) -> None:
+        while not renewed.is_set():
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=secure.trust)
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                if not (await reader.read()).endswith(b"answered"):
+                    faults.append("no answer")
+                writer.close()
+            except OSError as error:
+                faults.append(repr(error))
+
+    async with HttpServer(app, "127.0.0.1", 0, secure.files) as server:
+        clients = [asyncio.create_task(client(server.port)) for _ in range(8)]
+        for _ in range(renewals):
+            await asyncio.to_thread(secure.make)
+            await server.renew()
+        renewed.set()
+        await asyncio.gather(*clients)
+    return faults
+
+
+def test_no_connection_is_lost_to_a_renewal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "HANDSHAKE_S", 0.5)
+    assert asyncio.run(connecting(Secure(tmp_path), 4)) == []
+
+
+def test_without_a_moment_for_handshakes_connections_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twin: the older server ends at once."""
+    monkeypatch.setattr(server_module, "HANDSHAKE_S", 0.0)
+    assert asyncio.run(connecting(Secure(tmp_path), 20))
