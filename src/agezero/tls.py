@@ -7,8 +7,11 @@ together; until then, and for as long as they don't, the old certificate is used
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import ssl
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from agezero.errors import UserError
 LOOK_S = 1.0
 """How often the files are looked at."""
 
+_MEMORY = "/dev/shm"  # noqa: S108 (a folder of our own in there)
 _MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
 log = structlog.get_logger()
 
@@ -48,6 +52,24 @@ class CertificateFiles:
             ) from None
         except (ssl.SSLError, ValueError) as error:
             raise self._fault(error) from None
+
+    @contextlib.contextmanager
+    def copied(self) -> Iterator[CertificateFiles]:
+        """Both as they are at this moment, and belonging together, for who must not meet a change in between. In memory where there is such a place.
+
+        Raises :class:`CertificateUnusable`.
+        """
+        self.check()
+        with tempfile.TemporaryDirectory(prefix="agezero-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as folder:
+            copy = CertificateFiles(Path(folder, "certificate.pem"), Path(folder, "key.pem"), self.names)
+            try:
+                for source, target in ((self.certificate, copy.certificate), (self.key, copy.key)):
+                    target.touch(mode=0o600)
+                    target.write_bytes(source.read_bytes())
+                copy.check()
+            except (OSError, CertificateUnusable):
+                raise CertificateUnusable(f"{self.certificate} or {self.key} changed while it was read", "try again when both are written") from None
+            yield copy
 
     def stamp(self) -> tuple[object, ...]:
         """Differs when a file does, or the place to which a link leads."""

@@ -25,6 +25,8 @@ from agezero.tls import CertificateFiles
 
 HANDSHAKE_S = 10.0
 """How long a connection that was taken before a renewal may take to become one."""
+COPY_S = 5.0
+"""When Granian has read its copy of a certificate."""
 END_S = 3.0
 """How long open requests may take to end once the server is to."""
 
@@ -43,12 +45,13 @@ class HttpServer:
         self.port: int = self._listener.getsockname()[1]
         self._server: _Embedded | None = None
         self._older: set[_Embedded] = set()
+        self._copies: list[contextlib.ExitStack] = []
         self._ended = asyncio.Event()
         self._one_renewal = asyncio.Lock()
 
     async def __aenter__(self) -> HttpServer:
         """Begin to serve; requests are accepted on return."""
-        self._begin(self._listener)
+        self._begin(self._listener, self._copy())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -62,6 +65,8 @@ class HttpServer:
         for task in serving:
             task.cancel()
         await asyncio.wait(serving)
+        for copy in self._copies:
+            copy.close()
 
     async def renew(self) -> None:
         """Serve new connections with what is in the certificate's files now; who is connected stays so until it is answered.
@@ -73,12 +78,13 @@ class HttpServer:
 
     async def _renew(self) -> None:
         assert self._server is not None
+        certificate = self._copy()  # first: from where it is bound, it has to be served
         listener = bind(self._host, self.port, renewable=True, again=True)
         with contextlib.suppress(OSError):  # then both take connections until the older one ends
             prefer_newer(listener)
         older = self._server
         self._older = {server for server in self._older if not server.ended} | {older}
-        self._begin(listener)
+        self._begin(listener, certificate)
         await asyncio.sleep(HANDSHAKE_S)
         older.retire()
 
@@ -86,8 +92,18 @@ class HttpServer:
         """Return only if the server ends by itself, which it does not unless it is broken."""
         await self._ended.wait()
 
-    def _begin(self, listener: socket.socket) -> None:
-        server = self._server = _Embedded(self._app, listener, self._certificate)
+    def _copy(self) -> CertificateFiles | None:
+        """Granian ends the whole process if, when it reads them, a certificate and its key don't belong together: so it gets a copy."""
+        if self._certificate is None:
+            return None
+        copy = contextlib.ExitStack()
+        certificate = copy.enter_context(self._certificate.copied())
+        self._copies.append(copy)
+        asyncio.get_running_loop().call_later(COPY_S, copy.close)
+        return certificate
+
+    def _begin(self, listener: socket.socket, certificate: CertificateFiles | None) -> None:
+        server = self._server = _Embedded(self._app, listener, certificate)
         server.serving = asyncio.create_task(server.serve(), name="http")
         server.serving.add_done_callback(lambda _: self._ended.set() if server is self._server else None)
 
