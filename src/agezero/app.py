@@ -14,6 +14,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+import msgspec
 import structlog
 import uvloop
 
@@ -25,6 +26,7 @@ from agezero.control import Control
 from agezero.core.purge import RequestIds
 from agezero.database import check, in_words, open_database, prepare, service_secret
 from agezero.errors import UserError
+from agezero.events import ControlEvents
 from agezero.fleet import FleetEdge, open_edges, running_edges, settle_lineage, tables
 from agezero.http.application import build_application
 from agezero.http.metrics import HttpMetrics
@@ -35,9 +37,11 @@ from agezero.keys import KeyStore
 from agezero.lineage import Lineage
 from agezero.log.history import SqliteHistory
 from agezero.log.sqlite import SqliteLog
-from agezero.metrics import FleetMetrics
+from agezero.metrics import FleetMetrics, WebhookMetrics
 from agezero.registry import SqliteRegistry
 from agezero.tls import certificate_files, follow
+from agezero.webhooks.service import Webhooks
+from agezero.webhooks.store import Store
 
 KEY_ENV = "AGEZERO_PRIVATE_KEY"
 KEYS_REFRESH_S = 1.0
@@ -78,12 +82,13 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
     metrics = HttpMetrics()
     with _storage(config) as (purge_log, edges, keys, control, native):
         FleetMetrics(purge_log, control.ledger, tables(edges), metrics.registry)
+        WebhookMetrics(native.webhooks, metrics.registry)
         application = build_application(config, control, keys, metrics, native)
         http = HttpServer(application, address.host, address.port, certificate)
         purge_log.start()
         async with (
             running_edges(edges, purge_log, control) as agents,
-            background(control.run(), _refresh(keys), _started(control, agents), native.audit.run()),
+            background(control.run(), _refresh(keys), _started(control, agents), native.audit.run(), native.webhooks.run()),
             http,
             background(*([follow(certificate, http.renew)] if certificate else [])),
         ):
@@ -103,7 +108,7 @@ def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeySt
     with contextlib.ExitStack() as open_files:
         open_files.enter_context(prepare(data))
         check(data)
-        connections = [open_files.enter_context(contextlib.closing(open_database(data))) for _ in range(5)]
+        connections = [open_files.enter_context(contextlib.closing(open_database(data))) for _ in range(6)]
         with in_words(data):
             keys = KeyStore(connections[0], os.environ.get(KEY_ENV) or None)
             purge_log = SqliteLog(connections[1], config.log.retention_purges)
@@ -112,7 +117,8 @@ def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeySt
             ids = RequestIds(service_secret(connections[0]))
             control = Control(purge_log, SqliteRegistry(connections[2]), ids, config.lease.lease_s, config.lease.margin_s)
             history = SqliteHistory(connections[3])
-            native = Native(Journal(control, history), Audit(connections[4], history))
+            webhooks = Webhooks(Store(connections[5]), ControlEvents(control, history), **msgspec.structs.asdict(config.webhooks))
+            native = Native(Journal(control, history), Audit(connections[4], history), webhooks)
             first = keys.first()
         if first:
             _tell(f"A private key was made for you; it is shown only now:\n\n    {first}\n")

@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor
 
-_KEY = re.compile(r"private_[A-Za-z0-9_-]+|(?i:basic)\s+[A-Za-z0-9+/=_-]{8,}")
+_KEY = re.compile(r"private_[A-Za-z0-9_-]+|whsec_[A-Za-z0-9+/=]+|(?i:basic)\s+[A-Za-z0-9+/=_-]{8,}")
 _REPLACEMENT = "[private key]"
 
 

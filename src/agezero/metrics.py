@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from agezero.core.epochs import EpochTable
 from agezero.core.ledger import Ledger
 from agezero.ports import PurgeLog
+from agezero.webhooks.service import Webhooks
 
 
 class FleetMetrics(Collector):
@@ -44,3 +45,19 @@ class FleetMetrics(Collector):
         yield slots
         yield used
         yield ratio
+
+
+class WebhookMetrics(Collector):
+    """Registers itself with ``registry``."""
+
+    def __init__(self, webhooks: Webhooks, registry: CollectorRegistry) -> None:
+        self._webhooks = webhooks
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus asks for this on every scrape."""
+        attempts = CounterMetricFamily("agezero_webhook_attempts", "Attempts to tell a webhook something, by what came of it.", labels=["result"])
+        for result in ("delivered", "retried", "failed"):
+            attempts.add_metric([result], self._webhooks.attempts[result])
+        yield attempts
+        yield GaugeMetricFamily("agezero_webhook_waiting", "Messages to webhooks that wait to be sent, or sent again.", self._webhooks.waiting)

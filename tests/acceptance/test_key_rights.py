@@ -35,6 +35,12 @@ CALLS: dict[tuple[str, str], tuple[str | None, int, object]] = {
     ("POST", "/v1/keys"): ("admin", 201, {"name": "made", "permission": "admin"}),
     ("DELETE", "/v1/keys/none"): ("admin", 404, None),
     ("POST", "/v1/keys/none/roll"): ("admin", 404, {"overlap": "now"}),
+    ("GET", "/v1/webhooks"): ("admin", 200, None),
+    ("POST", "/v1/webhooks"): ("admin", 201, {"url": "https://ci.example.com/", "events": ["edge.fenced"]}),
+    ("DELETE", "/v1/webhooks/none"): ("admin", 404, None),
+    ("POST", "/v1/webhooks/none/rotate"): ("admin", 404, {"overlap": "now"}),
+    ("POST", "/v1/webhooks/none/test"): ("admin", 404, None),
+    ("GET", "/v1/webhooks/none/deliveries"): ("admin", 404, None),
     ("GET", "/healthz"): (None, 200, None),
     ("GET", "/readyz"): (None, 200, None),
     ("GET", "/metrics"): (None, 200, None),
@@ -89,7 +95,7 @@ def test_what_is_allowed(api: Api, texts: dict[str, str], call: tuple[str, str],
         if path != "/v1/events":
             response.read()
     assert len(api.purges.submitted) - before == (response.status_code == 201 and path == "/v1/files/purge")
-    if path.startswith("/v1/keys") and not response.is_success:
+    if path.startswith(("/v1/keys", "/v1/webhooks")) and not response.is_success:
         assert response.headers["content-type"] == "application/problem+json"
         assert (response.json()["status"], response.json()["type"].startswith("urn:agezero:problem:")) == (response.status_code, True)
 

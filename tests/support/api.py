@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import httpx
+import msgspec
 
 from agezero.agent import Agent
 from agezero.audit import Audit
@@ -22,6 +23,7 @@ from agezero.config import Config
 from agezero.control import Control
 from agezero.core.purge import RequestIds
 from agezero.database import open_database
+from agezero.events import ControlEvents
 from agezero.http.application import build_application
 from agezero.http.metrics import HttpMetrics
 from agezero.http.native.routes import Native
@@ -31,6 +33,8 @@ from agezero.keys import KeyStore
 from agezero.log.history import SqliteHistory
 from agezero.log.sqlite import SqliteLog
 from agezero.registry import SqliteRegistry
+from agezero.webhooks.service import Webhooks
+from agezero.webhooks.store import Store
 from support.edges import MemoryEdge, MemoryStore
 from support.purges import MemoryPurges
 
@@ -89,18 +93,25 @@ def running_api(config: Config | None = None, data: Path | None = None, edges: i
     async def serve() -> None:
         log, store = SqliteLog(open_database(data)), MemoryStore()
         registry, history, rows = (open_database(data) for _ in range(3))
-        with closing(log.connection), closing(registry), closing(history), closing(rows):
+        hooks = open_database(data)
+        with closing(log.connection), closing(registry), closing(history), closing(rows), closing(hooks):
             control = Control(log, SqliteRegistry(registry), RequestIds(SECRET), 60, 1)
             past = SqliteHistory(history)
-            native = Native(Journal(control, past), Audit(rows, past))
+            events = ControlEvents(control, past)
+            webhooks = Webhooks(Store(hooks), events, **msgspec.structs.asdict(config.webhooks))
+            native = Native(Journal(control, past), Audit(rows, past), webhooks)
             stop, edge = asyncio.Event(), MemoryEdge()
             log.start()
             app = build_application(config, purges, keys, HttpMetrics(), native)
             agents = [Agent("edge", edge, log, control, store)] if edges else []
-            async with background(control.run(), native.audit.run(), *(agent.run() for agent in agents)), HttpServer(app, "127.0.0.1", 0) as server:
+            async with (
+                background(control.run(), native.audit.run(), webhooks.run(), *(agent.run() for agent in agents)),
+                HttpServer(app, "127.0.0.1", 0) as server,
+            ):
                 for agent in agents:
                     await agent.serving.wait()
                 running.append(_Running(server.port, asyncio.get_running_loop(), stop, native, edge, log))
+                control.started = True
                 started.set()
                 await stop.wait()
                 control.progress.close()

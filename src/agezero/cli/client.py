@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import Any
 
 from agezero import client as api
 from agezero.cli.output import CommandFailed, Exit
@@ -54,6 +55,11 @@ class Client:
         """It is gone for good."""
         with _in_words():
             self._api.remove_edge(name)
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Any call of the native API, and its answer."""
+        with _in_words():
+            return self._api.call(method, path, body)
 
     def wait(self, purge_id: str) -> None:
         """Return once the purge is completed."""

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from agezero import __version__
-from agezero.cli import caches, edges, keys, purges, service
+from agezero.cli import caches, edges, keys, purges, service, webhooks
 from agezero.cli.output import CommandFailed, Exit, error
 from agezero.errors import UserError
 
@@ -25,6 +25,7 @@ application.command()(caches.edge_config)
 application.command()(caches.doctor)
 application.add_typer(edges.application, name="edges")
 application.add_typer(keys.application, name="keys")
+application.add_typer(webhooks.application, name="webhooks")
 
 
 def _version(wanted: bool) -> None:

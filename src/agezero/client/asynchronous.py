@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -117,6 +117,10 @@ class AsyncClient:
     async def remove_edge(self, name: str) -> None:
         """It is gone for good: no purge waits for it."""
         await self._run(flows.remove_edge(self._base, name, self._deadline_s()))
+
+    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Any call of the native API, such as those for keys and webhooks; what it is answered with."""
+        return await self._run(flows.call(self._base, method, path, body, self._deadline_s()))
 
     async def audit(self) -> AsyncIterator[wire.AuditRow]:
         """Who did what, newest first."""

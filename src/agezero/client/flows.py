@@ -134,6 +134,12 @@ def get(base: Base, path: str, query: dict[str, str], kind: type[T], deadline_s:
     return decoded(base, response, kind)
 
 
+def call(base: Base, method: str, path: str, body: dict[str, Any] | None, deadline_s: float) -> Flow[dict[str, Any]]:
+    """Any call; empty without an answer."""
+    response = yield from ask(base, Request(method, path, body=body), deadline_s)
+    return {} if response.status == 204 else decoded(base, response, dict[str, Any])
+
+
 def remove_edge(base: Base, name: str, deadline_s: float) -> Flow[None]:
     """It is gone for good."""
     response = yield from ask(base, Request("DELETE", f"/v1/edges/{quote(name, safe='')}"), deadline_s)

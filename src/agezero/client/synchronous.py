@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -115,6 +115,10 @@ class Client:
     def remove_edge(self, name: str) -> None:
         """It is gone for good: no purge waits for it."""
         self._run(flows.remove_edge(self._base, name, self._deadline_s()))
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Any call of the native API, such as those for keys and webhooks; what it is answered with."""
+        return self._run(flows.call(self._base, method, path, body, self._deadline_s()))
 
     def audit(self) -> Iterator[wire.AuditRow]:
         """Who did what, newest first."""

@@ -70,6 +70,15 @@ class Log(Section, frozen=True):
     retention_purges: Positive = 1_000_000
 
 
+class Webhooks(Section, frozen=True):
+    """What other programs are told."""
+
+    allow_private: bool = False
+    """May a webhook's target be in a private network, or this machine?"""
+    blocked_after_s: Seconds = 30
+    """How old a purge that is not complete must be for ``purge.blocked``."""
+
+
 class Lease(Section, frozen=True):
     """How long an edge may serve from its cache unheard of, and what is added for the drift of two clocks."""
 
@@ -89,6 +98,7 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     log: Log = Log()
     lease: Lease = Lease()
+    webhooks: Webhooks = Webhooks()
 
     @property
     def data_dir(self) -> Path:

@@ -28,6 +28,7 @@ from agezero.http.openapi import document
 from agezero.http.pages import ByMethod, Page, health, metrics_page, readiness
 from agezero.http.reply import Reply
 from agezero.http.service import Purges
+from agezero.http.webhooks import DELIVERIES_PATH, ROTATE_PATH, TEST_PATH, WEBHOOK_PATH, WEBHOOKS_PATH, WebhookCalls
 from agezero.keys import KeyStore
 
 _STATUS_PATH_CHARACTERS = len(STATUS_PREFIX) + 24  # of a well-formed request id
@@ -69,6 +70,7 @@ def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: H
         Route(EDGES_PATH, ByMethod(status_limit, metrics, {"GET": edges})),
         Route(EDGE_PREFIX + "{name}", ByMethod(purge_limit, metrics, {"DELETE": edge})),
         *_keys(KeyCalls(keys, native.audit), Gate(keys, status_limit, attempts), status_limit, metrics),
+        *_webhooks(WebhookCalls(native.webhooks, native.audit), Gate(keys, status_limit, attempts), status_limit, metrics),
         *native_routes(config, native, keys, metrics, purge_limit, status_limit, attempts),
         *_pages(purges, status_limit, metrics),
     ]
@@ -83,10 +85,21 @@ def _audited(audit: Audit) -> OnFailed:
     return note
 
 
-def _keys(calls: KeyCalls, gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Iterator[Route]:
-    def call(name: str, handler: Handler) -> Call:
-        return Call(name, admin(handler), gate, limit, metrics, problem)
+def _webhooks(calls: WebhookCalls, gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Iterator[Route]:
+    call = _for_admins(gate, limit, metrics)
+    yield Route(WEBHOOKS_PATH, ByMethod(limit, metrics, {"GET": call("webhooks", calls.show), "POST": call("create_webhook", calls.create)}))
+    yield Route(WEBHOOK_PATH, ByMethod(limit, metrics, {"DELETE": call("delete_webhook", calls.remove)}))
+    yield Route(ROTATE_PATH, ByMethod(limit, metrics, {"POST": call("rotate_webhook", calls.rotate)}))
+    yield Route(TEST_PATH, ByMethod(limit, metrics, {"POST": call("test_webhook", calls.test)}))
+    yield Route(DELIVERIES_PATH, ByMethod(limit, metrics, {"GET": call("deliveries", calls.deliveries)}))
 
+
+def _for_admins(gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Callable[[str, Handler], Call]:
+    return lambda name, handler: Call(name, admin(handler), gate, limit, metrics, problem)
+
+
+def _keys(calls: KeyCalls, gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Iterator[Route]:
+    call = _for_admins(gate, limit, metrics)
     yield Route(KEYS_PATH, ByMethod(limit, metrics, {"GET": call("keys", calls.show), "POST": call("create_key", calls.create)}))
     yield Route(KEY_PATH, ByMethod(limit, metrics, {"DELETE": call("revoke_key", calls.revoke)}))
     yield Route(ROLL_PATH, ByMethod(limit, metrics, {"POST": call("roll_key", calls.roll)}))

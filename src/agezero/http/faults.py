@@ -60,6 +60,9 @@ class Fault(Enum):
     )
     NO_SUCH_KEY = (404, "There is no key with this id.", "GET /v1/keys lists the keys.")
     INVALID_MEMBER = (400, "Your request is not valid.", "GET /openapi.json describes what is expected.")
+    NO_SUCH_WEBHOOK = (404, "There is no webhook with this id.", "GET /v1/webhooks lists the webhooks.")
+    TARGET_REFUSED = (400, "The webhook's URL is not allowed.", "Give the public http or https address of a server that is yours.")
+    TOO_MANY_WEBHOOKS = (400, "There are too many webhooks.", "Delete those that are not needed any more.")
     KEY_NOT_VALID = (400, "The key is not valid, so it can't be rolled.", "Enable it first, or make a new key.")
     NOT_PERMITTED_AUDIT = (
         403,

@@ -15,6 +15,7 @@ from agezero.http.native import openapi as native
 from agezero.http.native.openapi import KEYED
 from agezero.http.openapi_keys import KEY_CLOSED, KEY_STRUCTS, key_paths
 from agezero.http.openapi_parts import COMMON_HEADERS, Json, faults, json_response, response
+from agezero.http.openapi_webhooks import WEBHOOK_CLOSED, WEBHOOK_STRUCTS, webhook_paths
 from agezero.http.pages import Health, Readiness
 
 _EXAMPLE_ID = "5d1c4a22e54d6f93b2c1e0a7"
@@ -29,9 +30,9 @@ class StatusAnswer(msgspec.Struct, frozen=True):
 
 def document() -> bytes:
     """The document as JSON."""
-    structs = (PurgeRequest, Submitted, StatusAnswer, Edges, Problem, Health, Readiness, *native.STRUCTS, *KEY_STRUCTS)
+    structs = (PurgeRequest, Submitted, StatusAnswer, Edges, Problem, Health, Readiness, *native.STRUCTS, *KEY_STRUCTS, *WEBHOOK_STRUCTS)
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
-    for name in ("Submitted", "StatusAnswer", "Edges", "EdgeView", "Problem", "Health", "Readiness", *native.CLOSED, *KEY_CLOSED):
+    for name in ("Submitted", "StatusAnswer", "Edges", "EdgeView", "Problem", "Health", "Readiness", *native.CLOSED, *KEY_CLOSED, *WEBHOOK_CLOSED):
         schemas[name]["additionalProperties"] = False
     schemas["Submitted"]["properties"]["requestId"]["pattern"] = "^[0-9a-f]{24}$"
     return msgspec.json.encode(
@@ -73,6 +74,7 @@ def _paths() -> Json:
         EDGES_PATH: {"get": _edges()},
         EDGE_PREFIX + "{name}": {"parameters": [_edge_name()], "delete": _remove_edge()},
         **key_paths(),
+        **webhook_paths(),
         "/healthz": {"get": _page("Is the process alive?", {"200": json_response("It is.", "Health", {"status": "alive"})})},
         "/readyz": {"get": _page("Can purges be accepted and proven?", _readiness())},
         "/metrics": {"get": _page("Metrics for Prometheus.", {"200": response("Prometheus' text format.", "text/plain", {"type": "string"})})},

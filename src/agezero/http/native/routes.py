@@ -22,6 +22,7 @@ from agezero.http.native.streams import Stream
 from agezero.http.pages import ByMethod
 from agezero.journal import Journal
 from agezero.keys import KeyStore
+from agezero.webhooks.service import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Native:
 
     journal: Journal
     audit: Audit
+    webhooks: Webhooks
 
 
 def native_routes(  # noqa: PLR0913, PLR0917 (the parts)
