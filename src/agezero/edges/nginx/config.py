@@ -112,6 +112,8 @@ def _values(settings: EdgeSettings, files: Layout, nginx: Nginx) -> dict[str, ob
         "connections": min(_CONNECTIONS_MAX, open_files // 2),
         "load_module": f'load_module "{nginx.module}";' if nginx.module else "",
         "user": f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else "",
+        # Else a reload keeps a certificate whose file has the same inode and, in whole seconds, the same time.
+        "inherit": "ssl_object_cache_inheritable off;" if nginx.inherits else "",
         "table_zone": f"{max(256, settings.slots * _SLOT_BYTES // 1024)}k",
         "cache_bytes_max": settings.cache_bytes_max,
         "inactive_s": settings.inactive_s,
