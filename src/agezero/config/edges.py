@@ -77,10 +77,8 @@ class TrafficServer(Mapped, frozen=True, tag="trafficserver"):
 class Squid(Mapped, frozen=True, tag="squid"):
     """Squid, by its StoreID helper."""
 
-    control: str = "127.0.0.1:3128"
-    """Where it listens for the agent."""
-    token_file: str = ""
-    """A file with the token that opens the control path; without it ``<data>/edges/<name>/token``, made at the first start."""
+    control: str = "127.0.0.1:8478"
+    """Where it listens for the agent alone: a port of its own on the loopback."""
 
 
 AnyEdge = Varnish | Nginx | NginxJs | TrafficServer | Squid
