@@ -38,4 +38,5 @@ def _started(case: CacheCase, origin: str, data: Path, options: dict[str, Any]) 
 
 CACHES = {
     "embedded": CacheCase("embedded", "running_embedded", race={"without": "race"}, fence={"without": "fence"}),
+    "squid": CacheCase("squid", "running_squid", ("squid",), race={"without": "race"}, fence={"without": "fence"}),
 }

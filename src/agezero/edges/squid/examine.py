@@ -60,7 +60,9 @@ async def _table(options: Squid, folder: Path) -> Finding:
         return Finding(what, False, f"{table}: {error.strerror}", "start `agezero up` once, which makes it, or correct edges.table")
     if shut or closed:
         said = f"{shut[0] if shut else table} is closed to other users; Squid's helper runs as Squid's own user"
-        return Finding(what, False, said, f"set edges.table to a file in a directory that everybody may enter, or `chmod o+x {shut[0] if shut else ''}`")
+        return Finding(
+            what, False, said, f"set edges.table to a file in a directory that everybody may enter, or `chmod o+x {shut[0] if shut else ''}`"
+        )
     return Finding(what, True, str(table))
 
 
