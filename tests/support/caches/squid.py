@@ -25,7 +25,6 @@ from support.waiting import wait_for
 SQUID = shutil.which("squid", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") or "squid"
 SERVANT = "proxy"
 STOP_S = 15
-GUARDS = ("!agezero_live",)
 _HELPER = Path(__file__).with_name("squid_helper.py")
 
 _CONF = """\
@@ -56,8 +55,8 @@ http_access allow all
 class SquidEdge(CacheEdge):
     """A running Squid.
 
-    ``without``: ``race`` or ``fence``, or texts whose lines of agezero.conf are left out. ``faulty``: the helper obeys ``fault``. ``store``: a cache_dir
-    line for a folder ``{}``. ``table``: what Squid's helper reads, if not what the agent writes. ``program``: runs in front of squid's arguments.
+    ``without``: ``race`` or ``fence``, or texts whose lines of agezero.conf are left out. ``faulty``: the helper obeys ``fault``.
+    ``store``: a cache_dir line for a folder ``{}``. ``table``: what Squid's helper reads, if not what the agent writes.
     """
 
     def __init__(

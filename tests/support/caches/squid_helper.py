@@ -1,7 +1,7 @@
 """The StoreID helper with a fault, for the tests that show what the guards are for: ``squid_helper.py FAULT TABLE``.
 
-``race``: one key for all epochs. ``fence``: the lease is not looked at. Anything else is the path of a file: while it is there, and says ``die`` or ``fail``, the
-next request makes the helper end, or raise where nothing catches it but the helper itself.
+``race``: one key for all epochs. ``fence``: the lease is not looked at. Anything else is the path of a file: while it is there, and says ``die`` or
+``fail``, the next request makes the helper end, or raise where nothing catches it but the helper itself.
 """
 
 from __future__ import annotations

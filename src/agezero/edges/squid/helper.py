@@ -2,11 +2,11 @@
 
 Its answer is the URL as it was asked for, with the epoch of its canonical form in front, and the annotation ``agezero_=live`` while there is a
 lease. Without that annotation agezero.conf lets Squid neither serve nor store: so whatever goes wrong here (no lease, no table, a URL without a
-canonical form, an error, a helper that dies) ends in a bypass. The spelling stays in the key: an origin may answer ``/a/../b`` in another way than ``/b``,
-and nobody should be able to put the one in the other's place.
+canonical form, an error, a helper that dies) ends in a bypass. The spelling stays in the key: an origin may answer ``/a/../b`` in another way than
+``/b``, and nobody should be able to put the one in the other's place.
 
-The protocol is Squid's, with channels: ``ID URL METHOD`` → ``ID OK store-id="…" agezero_=live`` or ``ID ERR``. Quoted, or Squid would decode the percent
-signs, and ``/a%2Fb`` would be ``/a/b``. Little is imported: Squid waits for this at its start, and after the helper died.
+The protocol is Squid's, with channels: ``ID URL METHOD`` → ``ID OK store-id="…" agezero_=live`` or ``ID ERR``. Quoted, or Squid would decode the
+percent signs, and ``/a%2Fb`` would be ``/a/b``. Little is imported: Squid waits for this at its start, and after the helper died.
 """
 
 from __future__ import annotations

@@ -74,7 +74,8 @@ def nonce_in(answer: Answer, table: Path) -> int:
     if mark == UNREADABLE:
         raise DriverFailed(
             f"Squid's helper cannot read the purge table {table}\n"
-            "hint: give Squid's user the right to read the file and to enter its directories, or choose another edges.table; then check the path in store_id_program"
+            "hint: give Squid's user the right to read the file and to enter its directories, or choose another edges.table; "
+            "then check the path in store_id_program"
         )
     if mark == OTHER:
         raise DriverFailed(f"Squid's helper reads another purge table than {table}\nhint: correct the path in store_id_program, and reload Squid")
