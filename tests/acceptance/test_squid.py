@@ -240,9 +240,8 @@ def _seen(edge: SquidEdge, look: SquidLook) -> int:
 def test_several_helpers_agree(origin: ScriptedOrigin, tmp_path: Path) -> None:
     with running_squid(origin.url, tmp_path, leased=False) as edge:
         conf = edge.home / "squid.conf"
-        conf.write_text(
-            conf.read_text().replace("store_id_children 1 startup=0 idle=1 concurrency=4000", "store_id_children 3 startup=3 idle=3 concurrency=1")
-        )
+        one = "store_id_children 1 startup=0 idle=1 concurrency=4000"
+        conf.write_text(conf.read_text().replace(one, "store_id_children 3 startup=3 idle=3 concurrency=1"))
         edge.reconfigure()
         wait_for(lambda: len(edge.helpers) == 3, "three helpers run")
         edge.open()
@@ -260,7 +259,7 @@ def test_several_helpers_agree(origin: ScriptedOrigin, tmp_path: Path) -> None:
 
 
 def test_ten_thousand_urls_and_parallel_readers(squid: SquidEdge, origin: ScriptedOrigin) -> None:
-    """Four readers, each with URLs of its own and some that others have too; a URL is purged while they do, and none of them sees the old one after that."""
+    """URLs are purged while four readers read them in any order, and none of them sees the old one of a URL after that."""
     chance = random.Random(1)
     purged: dict[int, None] = {}
 
