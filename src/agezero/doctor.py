@@ -30,6 +30,9 @@ from agezero.ports import DriverFailed, Lease
 CANARY_PATH = "/.well-known/agezero/"
 LEASE_S = 60.0
 ANSWER_S = 10.0
+REACH_TRIES = 5
+"""A cache that found nobody at the canary's address before looks there again only after the next request (Squid)."""
+REACH_PAUSE_S = 0.5
 
 Tell = Callable[[Finding], None]
 
@@ -108,7 +111,7 @@ class _Patient:
     def __init__(self, front: str, opened: OpenEdge, canary: Canary, found: Tell) -> None:
         self._driver, self._state, self._canary, self._found = opened.driver, opened.state, canary, found
         self._front = front.rstrip("/")
-        self._path = f"{CANARY_PATH}{secrets.token_hex(8)}"
+        self._path = CANARY_PATH
         self._client = httpx.AsyncClient(timeout=ANSWER_S, trust_env=False)
 
     async def examine(self) -> None:
@@ -148,9 +151,12 @@ class _Patient:
         return ""
 
     async def _reach(self) -> str:
-        answer = await self._client.get(self._front + self._path)
-        if self._canary.fetched[self._path]:
-            return ""
+        for _ in range(REACH_TRIES):  # each with a path that nobody has answered yet
+            self._path = f"{CANARY_PATH}{secrets.token_hex(8)}"
+            answer = await self._client.get(self._front + self._path)
+            if self._canary.fetched[self._path]:
+                return ""
+            await asyncio.sleep(REACH_PAUSE_S)
         return f"GET {self._front}{self._path} was answered {answer.status_code}, and the canary was not asked"
 
     async def _cached(self) -> str:
