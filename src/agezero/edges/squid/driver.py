@@ -20,6 +20,8 @@ from agezero.errors import UserError
 TABLE_MODE = 0o644
 """Squid's user reads it. It tells nobody a URL: it holds numbers."""
 FOLDER_MODE = 0o755
+_HELPER = ("/usr/bin/env",)
+"""Squid starts a program under its bare name, from which a Python of a virtual environment would not find its packages."""
 _PLAIN = re.compile(r"[A-Za-z0-9_./@+-]+")
 
 
@@ -45,7 +47,7 @@ def configuration(options: Squid, folder: Path, *, helper: str = "", without: Co
     """What squid.conf includes. ``helper``: another command; ``without``: texts whose lines are left out, for tests of what the lines are for."""
     canary_host, canary_port = parse_address(options.canary)
     values = {
-        "helper": helper or shlex.join((sys.executable, "-I", "-m", "agezero.edges.squid.helper")),
+        "helper": helper or shlex.join((*_HELPER, sys.executable, "-I", "-m", "agezero.edges.squid.helper")),
         "table": table_path(options, folder),
         "control": options.control,
         "canary_host": canary_host,
