@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 
 import httpx
@@ -27,6 +28,10 @@ from agezero.edges.kinds import DriverKind, Finding, OpenEdge
 from agezero.errors import UserError
 from agezero.ports import DriverFailed, Lease
 
+HEAD = (
+    "HTTP/1.1 200 OK\r\nDate: {}\r\nCache-Control: max-age=600\r\n"  # Squid stores nothing without Date
+    "Content-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n"
+)
 CANARY_PATH = "/.well-known/agezero/"
 LEASE_S = 60.0
 ANSWER_S = 10.0
@@ -61,8 +66,7 @@ class Canary:
                 self._reached.notify_all()
             if path in self.held:
                 await self.held[path].wait()
-            head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n"
-            writer.write(head.format(len(body)).encode() + body)
+            writer.write(HEAD.format(formatdate(usegmt=True), len(body)).encode() + body)
             await writer.drain()
         writer.close()
 
