@@ -116,6 +116,7 @@ class _Patient:
         self._driver, self._state, self._canary, self._found = opened.driver, opened.state, canary, found
         self._front = front.rstrip("/")
         self._path = CANARY_PATH
+        self._purges = 0
         self._client = httpx.AsyncClient(timeout=ANSWER_S, trust_env=False)
 
     async def examine(self) -> None:
@@ -146,11 +147,10 @@ class _Patient:
 
     async def _take(self) -> str:
         self._driver.take_over(getattr(self._state, "token", 0) or 1)
-        boot = await self._driver.probe()
-        if self._driver.capabilities.restores and not self._state.doubt:
-            await self._driver.restore(boot)
-        else:
-            await self._driver.purge_everything(self._state.watermark)
+        await self._driver.probe()
+        # The purges to come take numbers that the log has yet to give. So the next agent begins with a purge of everything, even if we end here.
+        self._state.distrust("agezero doctor has examined it")
+        await self._driver.purge_everything(self._state.watermark)
         await self._driver.install(Lease(getattr(self._state, "token", 0) or 1, time.monotonic(), LEASE_S))
         return ""
 
@@ -189,7 +189,8 @@ class _Patient:
         return "" if await self._fetches() == 1 else "the canary was served from the cache without a lease"
 
     async def _purge(self) -> None:
-        await self._driver.apply([Purge(self._state.watermark + 1, parse_url(self._front + self._path))])
+        self._purges += 1  # under one number, the second would change nothing
+        await self._driver.apply([Purge(self._state.watermark + self._purges, parse_url(self._front + self._path))])
 
     async def _fetches(self) -> int:
         before = self._canary.fetched[self._path]
