@@ -185,7 +185,7 @@ def test_a_mutated_look_up_is_noticed(path: Path, file: SlotFile, name: str) -> 
     assert epochs(mutant, PROBES) != [file.table.newest(url) for url in PROBES]
 
 
-SPELLINGS = [("A.example.com:80", b"/a%7eb/../%2e/c d?%2f"), ("a.example.com:08080", b"/%e4/./"), ("a", b"/a/.b"), ("a.", b"/a#b"), ("a.-b", b"/")]
+SPELLINGS = [("A.example.com:80", b"/a%7eb/../%2e/c d?%2f"), ("a.example.com:08080", b"/%e4/./"), ("a", b"/a/.b"), ("a.", b"/a#b"), ("a.-b", b"/"), ("a.example.com.", b"/")]
 SLOPPINESS = {
     "upper case": ("upper(digits)", "digits"),
     "dots": ('if not find(path, "/.", 1, true) then', "if true then"),
