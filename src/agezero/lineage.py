@@ -1,10 +1,14 @@
 """Has a part of the data directory been replaced by an older copy of itself?
 
-Database, purge table and edge belong together: an older one of them tells of a past that the others have left behind. A purge that was proven
-could be undone, and its seq given out again. Nothing inside one of them shows that, so every start writes the same fresh mark into all three, and the
-next one compares. A start that was killed while it wrote them leaves a difference too; then everything is purged once too often.
+Database and edges belong together: an older one of them tells of a past that the others have left behind. A purge that was proven
+could be undone, and its seq given out again. Nothing inside one of them shows that, so every start gives all of them the same fresh mark, and the
+database keeps the marks of all its starts. At the next start,
 
-What cannot be noticed is that all three were replaced together; docs/OPERATING.md says what to restore.
+- a mark that the database does not know comes from a start after it: the *database* is older, and entries of its log are missing;
+- a mark that is known, but not of the last start, says that this *edge* is older, or was not there: it purges everything.
+
+A start that was killed while it marked leaves a difference too; then an edge purges everything once too often. What cannot be noticed is that
+all of them were replaced together; docs/OPERATING.md says what to restore.
 """
 
 from __future__ import annotations
@@ -12,35 +16,57 @@ from __future__ import annotations
 import os
 import sqlite3
 import uuid
+from enum import Enum
 from pathlib import Path
-
-from agezero.edges.slots import SlotFile
 
 BROKEN = "a part of the data directory is older than the rest of it"
 
 
+class Standing(Enum):
+    """What a mark says."""
+
+    SAME = "same"
+    OLDER = "older"
+    NEWER = "newer than the database"
+
+
 class Lineage:
-    """The marks in the database behind ``connection``, in ``slots``, and in the file at ``path``, beside the edge's cache."""
+    """The marks in the database behind ``connection``."""
 
-    def __init__(self, connection: sqlite3.Connection, slots: SlotFile, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._slots = slots
-        self._path = path
-        connection.execute("CREATE TABLE IF NOT EXISTS lineage (mark TEXT NOT NULL)")
+        connection.execute("CREATE TABLE IF NOT EXISTS lineage (start INTEGER PRIMARY KEY AUTOINCREMENT, mark TEXT NOT NULL UNIQUE)")
+        row = connection.execute("SELECT mark FROM lineage ORDER BY start DESC LIMIT 1").fetchone()
+        self._last = row[0] if row else ""
 
-    def broken(self) -> bool:
-        """Do the marks of the last start differ?"""
-        row = self._connection.execute("SELECT mark FROM lineage").fetchone()
-        beside = self._path.read_text() if self._path.exists() else ""
-        return not (row[0] if row else "") == self._slots.lineage == beside
+    def standing(self, mark: str) -> Standing:
+        """What does a ``mark`` say that was found somewhere? None, where one is expected, is that of a time before all starts."""
+        if mark == self._last:
+            return Standing.SAME
+        known = not mark or self._connection.execute("SELECT 1 FROM lineage WHERE mark = ?", (mark,)).fetchone()
+        return Standing.OLDER if known else Standing.NEWER
 
-    def renew(self) -> None:
-        """Mark all three for this start. Raises ``OSError``, ``sqlite3.Error``."""
+    def renew(self) -> str:
+        """The mark of this start, on record. Raises ``sqlite3.Error``."""
         mark = str(uuid.uuid4())
         with self._connection:
-            self._connection.execute("DELETE FROM lineage")
-            self._connection.execute("INSERT INTO lineage VALUES (?)", (mark,))
-        self._slots.mark_lineage(mark)
+            self._connection.execute("INSERT INTO lineage (mark) VALUES (?)", (mark,))
+        return mark
+
+
+class MarkFile:
+    """A mark beside something that can hold none itself: the embedded edge's cache."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def lineage(self) -> str:
+        """Empty where there is none."""
+        return self._path.read_text() if self._path.exists() else ""
+
+    def mark_lineage(self, mark: str) -> None:
+        """Durable on return. Raises ``OSError``."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
         with fresh.open("w") as file:

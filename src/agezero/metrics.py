@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -16,10 +16,10 @@ from agezero.ports import PurgeLog
 class FleetMetrics(Collector):
     """Registers itself with ``registry``."""
 
-    def __init__(self, log: PurgeLog, ledger: Ledger, table: EpochTable, registry: CollectorRegistry) -> None:
+    def __init__(self, log: PurgeLog, ledger: Ledger, tables: Mapping[str, EpochTable], registry: CollectorRegistry) -> None:
         self._log = log
         self._ledger = ledger
-        self._table = table
+        self._tables = tables
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
@@ -34,7 +34,13 @@ class FleetMetrics(Collector):
             fenced.add_metric([name], float(not member.counts))
         yield lag
         yield fenced
-        used, size = self._table.used, len(self._table.slots)
-        yield GaugeMetricFamily("agezero_table_slots", "Size of the purge table.", size)
-        yield GaugeMetricFamily("agezero_table_slots_used", "Slots that a purge has touched.", used)
-        yield GaugeMetricFamily("agezero_table_collateral_ratio", "Part of the purge table that purges have touched.", used / size)
+        slots = GaugeMetricFamily("agezero_table_slots", "Size of the purge table.", labels=["edge"])
+        used = GaugeMetricFamily("agezero_table_slots_used", "Slots that a purge has touched.", labels=["edge"])
+        ratio = GaugeMetricFamily("agezero_table_collateral_ratio", "Part of the purge table that purges have touched.", labels=["edge"])
+        for name, table in self._tables.items():
+            slots.add_metric([name], len(table.slots))
+            used.add_metric([name], table.used)
+            ratio.add_metric([name], table.used / len(table.slots))
+        yield slots
+        yield used
+        yield ratio

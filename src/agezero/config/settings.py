@@ -1,0 +1,94 @@
+"""All settings with their types, ranges and defaults. ``docs/OPERATING.md`` explains each; a test holds the two together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from agezero.config.edges import AnyEdge
+from agezero.config.types import Count, Positive, Seconds, Section
+from agezero.core.endpoint import Endpoint, parse_endpoint
+from agezero.core.wildcards import Wildcards
+
+
+class Api(Section, frozen=True):
+    """The purge API."""
+
+    listen: str = "127.0.0.1:8080"
+
+
+class Limits(Section, frozen=True):
+    """Requests per second and key; 0 is no limit."""
+
+    purges_per_s: Count = 2000
+    status_per_s: Count = 20_000
+
+
+class Edge(Section, frozen=True):
+    """The embedded edge."""
+
+    name: str = "edge"
+    """How the edge calls itself in ``Cache-Status`` (an sf-token, RFC 8941 §3.3.4)."""
+    listen: str = "127.0.0.1:8081"
+    """``HOST:PORT`` on which the edge serves."""
+    origin: str = ""
+    """Where the content comes from: ``http://HOST[:PORT]``, or ``https://NAME[:PORT]``, the certificate of which is verified."""
+    origin_host: Literal["origin", "pass"] = "origin"
+    """The Host that the origin sees: its own authority, or the one the client asked for."""
+    cache_bytes_max: Positive = 10 << 30
+    """Most disk space of the cache."""
+    inactive_s: Positive = 7 * 86400
+    """An object that nobody asked for in that time leaves the disk."""
+    slots: Annotated[int, msgspec.Meta(ge=1 << 10, le=1 << 20)] = 1 << 18
+    """Size of the purge table, a power of two."""
+    workers: Positive = 2
+    """Processes of nginx that serve."""
+    body_bytes_max: Count = 100 << 20
+    """Longest request body; 0: any."""
+    connect_timeout_s: Seconds = 5
+    """How long connecting to the origin may take."""
+    read_timeout_s: Seconds = 60
+    """How long the origin may be silent."""
+    lock_timeout_s: Seconds = 10
+    """How long a request waits for the same object being fetched for another; then it goes to the origin itself."""
+
+
+class Log(Section, frozen=True):
+    """The purge log."""
+
+    retention_purges: Positive = 1_000_000
+
+
+class Lease(Section, frozen=True):
+    """How long an edge may serve from its cache unheard of, and what is added for the drift of two clocks."""
+
+    lease_s: Seconds = 5
+    margin_s: Seconds = 1
+
+
+class Config(Section, frozen=True):
+    """All settings. Use :func:`read_config`: it also checks what a type can't say."""
+
+    data: str = "./agezero-data"
+    endpoints: tuple[str, ...] = ()
+    wildcards: Wildcards = Wildcards.IMAGEKIT
+    api: Api = Api()
+    edge: Edge = Edge()
+    edges: tuple[AnyEdge, ...] = ()
+    limits: Limits = Limits()
+    log: Log = Log()
+    lease: Lease = Lease()
+
+    @property
+    def data_dir(self) -> Path:
+        """The data directory."""
+        return Path(self.data).expanduser()
+
+    @property
+    def served_endpoints(self) -> tuple[Endpoint, ...]:
+        """What may be purged: ``endpoints``, or the edges' own URLs where none is given."""
+        fronts = [edge.front for edge in self.edges if edge.front]
+        own = (f"http://{self.edge.listen}",) if self.edge.origin or not fronts else ()
+        return tuple(map(parse_endpoint, self.endpoints or (*own, *fronts)))
