@@ -33,6 +33,7 @@ class Options:
     folder: Path = Path("/etc/nginx/agezero")
     table: Path = Path("/var/lib/agezero/slots")
     socket: Path = Path("/run/agezero/nginx.sock")
+    canary: str = "127.0.0.1:8479"
 
     def __post_init__(self) -> None:
         for name in ("folder", "table", "socket"):
@@ -45,7 +46,7 @@ def files(options: Options) -> dict[str, str]:
     """Name and content of what goes into ``options.folder``."""
     package = resources.files(__package__)
     load = _LOAD.format(folder=options.folder, table=options.table)
-    made = {name: Template(package.joinpath(name).read_text()).substitute(load=load, socket=options.socket) for name in CONFIGURATIONS}
+    made = {name: Template(package.joinpath(name).read_text()).substitute(load=load, socket=options.socket, canary=options.canary) for name in CONFIGURATIONS}
     made["agezero_nginx.lua"] = package.joinpath("agezero_nginx.lua").read_text()
     made["agezero.lua"] = resources.files("agezero.edges.lua").joinpath("agezero.lua").read_text()
     return made
@@ -59,7 +60,7 @@ def write(options: Options) -> None:
         (options.folder / name).chmod(0o644)
 
 
-def configuration(options: Options) -> str:
+def files_as_text(options: Options) -> str:
     """All files in one text, each under its name: what ``agezero edge-config`` prints."""
     parts = (f"{'--' if name.endswith('.lua') else '#'} File: {options.folder / name}\n{text}" for name, text in files(options).items())
     return "\n".join(parts)
