@@ -205,7 +205,9 @@ def test_killed_and_started_with_its_disk_it_serves_nothing_purged(origin: Scrip
 def test_no_visitor_reaches_the_control_path(edge: NginxLuaEdge) -> None:
     for target in ("/nonce", "//nonce", "/agezero/nonce"):
         assert "agezero" not in edge.get(target, Host="edge").headers
-    assert httpx.Client(transport=httpx.HTTPTransport(uds=str(edge.options.socket))).get("http://edge/other").status_code == 404
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(edge.options.socket))) as agent:
+        assert agent.get("http://edge/nonce").json()["agezero"] == 1
+        assert agent.get("http://edge/other").status_code == 404
 
 
 def test_a_200_that_is_not_ours_proves_nothing(origin: ScriptedOrigin, tmp_path: Path) -> None:
