@@ -1,4 +1,4 @@
-"""A user's own nginx with Lua, beyond the common suite: several zones and workers, slices, background updates, faults of the code, the control path."""
+"""A user's own nginx with Lua, beyond the common suite: several zones and workers, slices, updates in the background, faults, control."""
 
 from __future__ import annotations
 
@@ -265,5 +265,3 @@ def test_the_configuration_is_printed_for_the_edge(tmp_path: Path) -> None:
     assert "listen unix:/run/x.sock;" in text
     with pytest.raises(UserError, match="socket"):
         Options(socket=Path("/run/a b"))
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -185,7 +185,14 @@ def test_a_mutated_look_up_is_noticed(path: Path, file: SlotFile, name: str) -> 
     assert epochs(mutant, PROBES) != [file.table.newest(url) for url in PROBES]
 
 
-SPELLINGS = [("A.example.com:80", b"/a%7eb/../%2e/c d?%2f"), ("a.example.com:08080", b"/%e4/./"), ("a", b"/a/.b"), ("a.", b"/a#b"), ("a.-b", b"/"), ("a.example.com.", b"/")]
+SPELLINGS = [
+    ("A.example.com:80", b"/a%7eb/../%2e/c d?%2f"),
+    ("a.example.com:08080", b"/%e4/./"),
+    ("a", b"/a/.b"),
+    ("a.", b"/a#b"),
+    ("a.-b", b"/"),
+    ("a.example.com.", b"/"),
+]
 SLOPPINESS = {
     "upper case": ("upper(digits)", "digits"),
     "dots": ('if not find(path, "/.", 1, true) then', "if true then"),
@@ -211,11 +218,12 @@ FENCES = {
 @pytest.mark.parametrize("name", FENCES)
 def test_a_fence_that_is_off_is_noticed(path: Path, file: SlotFile, name: str) -> None:
     mutant = LuaReader(path, FENCES[name])
-    for break_it, mend_it in (
+    steps: list[tuple[Callable[[], None], Callable[[], None]]] = [
         (lambda: file.readers.lease(1), lambda: file.readers.lease(soon_ns())),
         (lambda: file.readers._write_kernel("0" * 36), lambda: file.readers._write_kernel(readers.kernel_boot_id())),
         (lambda: file._page.__setitem__(readers._VERSION, 1), lambda: file._page.__setitem__(readers._VERSION, 2)),
-    ):
+    ]
+    for break_it, mend_it in steps:
         break_it()
         if mutant.epoch(b"h", b"/") is not None:
             return

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, Protocol
 
-import lupa.luajit21 as luajit
-
+luajit: Any = import_module("lupa.luajit21")  # it brings no types
 MODULE = resources.files("agezero.edges.lua").joinpath("agezero.lua").read_text()
 
 

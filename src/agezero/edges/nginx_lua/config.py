@@ -46,7 +46,10 @@ def files(options: Options) -> dict[str, str]:
     """Name and content of what goes into ``options.folder``."""
     package = resources.files(__package__)
     load = _LOAD.format(folder=options.folder, table=options.table)
-    made = {name: Template(package.joinpath(name).read_text()).substitute(load=load, socket=options.socket, canary=options.canary) for name in CONFIGURATIONS}
+    made = {
+        name: Template(package.joinpath(name).read_text()).substitute(load=load, socket=options.socket, canary=options.canary)
+        for name in CONFIGURATIONS
+    }
     made["agezero_nginx.lua"] = package.joinpath("agezero_nginx.lua").read_text()
     made["agezero.lua"] = resources.files("agezero.edges.lua").joinpath("agezero.lua").read_text()
     return made

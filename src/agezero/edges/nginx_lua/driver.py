@@ -29,11 +29,14 @@ class NginxLuaLook:
             status, said = await self._control.call("GET", "/nonce")
         except ControlFailed as error:
             raise DriverFailed(
-                f"nginx does not answer on {self._socket}: {error}\nhint: include agezero-http.conf in http {{ }}, reload nginx, and let the agent enter the folder"
+                f"nginx does not answer on {self._socket}: {error}\n"
+                "hint: include agezero-http.conf in http { }, reload nginx, and let the agent enter the socket's folder"
             ) from error
         answer = _decoded(said)
         if status != 200 or answer.get("agezero") != PROTOCOL:
-            raise DriverFailed(f"what answers on {self._socket} is not AgeZero's code in nginx (status {status})\nhint: include agezero-http.conf anew")
+            raise DriverFailed(
+                f"what answers on {self._socket} is not AgeZero's code in nginx (status {status})\nhint: include agezero-http.conf anew"
+            )
         return int(answer["nonce"] or 0)
 
     async def aclose(self) -> None:

@@ -47,7 +47,9 @@ def program_findings(program: str, said: str, enabled: Sequence[str]) -> list[Fi
     lua = "lua-nginx-module" in said or "ngx_lua" in said or "openresty" in said or bool(enabled)
     return [
         Finding("nginx's version", not old, old, "install a newer nginx, or OpenResty"),
-        Finding("nginx's Lua module", lua, "" if lua else f"{program} has no Lua", "on Debian: apt install libnginx-mod-http-lua; or install OpenResty"),
+        Finding(
+            "nginx's Lua module", lua, "" if lua else f"{program} has no Lua", "on Debian: apt install libnginx-mod-http-lua; or install OpenResty"
+        ),
     ]
 
 
