@@ -30,7 +30,7 @@ http {{
     access_log off;
     client_body_temp_path {home}/tmp; proxy_temp_path {home}/tmp; fastcgi_temp_path {home}/tmp; uwsgi_temp_path {home}/tmp; scgi_temp_path {home}/tmp;
     {http}
-    proxy_cache_path {home}/one levels=1:2 keys_zone=one:8m inactive=1h;
+    proxy_cache_path {home}/one levels=1:2 keys_zone=one:32m inactive=1h;
     proxy_cache_path {home}/two levels=1:2 keys_zone=two:8m inactive=1h;
     upstream origin {{ server {origin}; keepalive 32; }}
     server {{
