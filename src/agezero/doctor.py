@@ -107,6 +107,7 @@ class _Patient:
 
     def __init__(self, front: str, opened: OpenEdge, canary: Canary, found: Tell) -> None:
         self._driver, self._state, self._canary, self._found = opened.driver, opened.state, canary, found
+        self._seq = self._state.watermark
         self._front = front.rstrip("/")
         self._path = f"{CANARY_PATH}{secrets.token_hex(8)}"
         self._client = httpx.AsyncClient(timeout=ANSWER_S, trust_env=False)
@@ -144,6 +145,8 @@ class _Patient:
             await self._driver.restore(boot)
         else:
             await self._driver.purge_everything(self._state.watermark)
+        # Numbers that the log will give to other purges: only one of everything, above all of them, may follow.
+        self._state.distrust("agezero doctor has purged its canary")
         await self._driver.install(Lease(getattr(self._state, "token", 0) or 1, time.monotonic(), LEASE_S))
         return ""
 
@@ -179,7 +182,8 @@ class _Patient:
         return "" if await self._fetches() == 1 else "the canary was served from the cache without a lease"
 
     async def _purge(self) -> None:
-        await self._driver.apply([Purge(self._state.watermark + 1, parse_url(self._front + self._path))])
+        self._seq += 1  # a number once used changes no key again
+        await self._driver.apply([Purge(self._seq, parse_url(self._front + self._path))])
 
     async def _fetches(self) -> int:
         before = self._canary.fetched[self._path]
