@@ -38,8 +38,18 @@ class VarnishEdge:
     """A running Varnish. ``without``: safeguards taken out of the VCL. ``vcl_before``, ``vcl_after``: the user's own subs round it."""
 
     def __init__(
-        self, origin: str, data: Path, *, without: Collection[str] = (), vcl_before: str = "", vcl_after: str = "", include: bool = True,
-        settles: bool = True, listen: str = "", parameters: Collection[str] = (), timeout_s: float = 10.0,
+        self,
+        origin: str,
+        data: Path,
+        *,
+        without: Collection[str] = (),
+        vcl_before: str = "",
+        vcl_after: str = "",
+        include: bool = True,
+        settles: bool = True,
+        listen: str = "",
+        parameters: Collection[str] = (),
+        timeout_s: float = 10.0,
     ) -> None:
         self.address = listen or free_address()
         self.url = f"http://{self.address}"
@@ -76,8 +86,22 @@ class VarnishEdge:
     def start(self) -> None:
         """Start varnishd, and wait until it listens for the agent."""
         command = [
-            VARNISHD, "-F", "-n", self.work / "n", "-a", f"front={self.address}", "-a", f"agezero={self.control},mode=0600",
-            "-f", self.work / "main.vcl", "-s", "malloc,64m", "-j", "none", "-p", "thread_pool_min=20",
+            VARNISHD,
+            "-F",
+            "-n",
+            self.work / "n",
+            "-a",
+            f"front={self.address}",
+            "-a",
+            f"agezero={self.control},mode=0600",
+            "-f",
+            self.work / "main.vcl",
+            "-s",
+            "malloc,64m",
+            "-j",
+            "none",
+            "-p",
+            "thread_pool_min=20",
         ]
         for parameter in self.parameters:
             command += ["-p", parameter]

@@ -145,6 +145,7 @@ sub vcl_synth {
         if (req.url == "/state") {
             set resp.http.AgeZero-Token = var.global_get("agezero_token");
             set resp.http.AgeZero-Now = std.time2real(now, 0.0);
+            set resp.http.AgeZero-Key = agezero_hash.key(req.http.AgeZero-Try);
         }
         if (req.http.AgeZero-Seq) {
             set resp.http.AgeZero-Seq = req.http.AgeZero-Seq;
@@ -289,8 +290,8 @@ sub vcl_backend_fetch {
 #-validators
         # The skeleton is the same for each spelling: without escapes and what would have to be escaped.
         var.set("agezero_bones", regsuball(var.get("agezero_url"), "%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?]", ""));
-        var.set_int("agezero_key", agezero_hash.key(var.get("agezero_bones")));
-        var.set("agezero_u", regsub("0000" + var.get_int("agezero_key"), "^.*(.{5})$", "\1"));
+        var.set("agezero_key", agezero_hash.key(var.get("agezero_bones")));  # not as an integer: those of vmod var have 32 bits
+        var.set("agezero_u", regsub("0000" + var.get("agezero_key"), "^.*(.{5})$", "\1"));
         var.set("agezero_p", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/[^/?]*/).*$", "\1")), "^.*(.{4})$", "\1"));
         var.set("agezero_h", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/).*$", "\1")), "^.*(.{4})$", "\1"));
         call agezero_count;
@@ -326,7 +327,7 @@ sub agezero_store {
     } else {
         unset beresp.http.AgeZero-Tag;
     }
-    set beresp.http.X-HashTwo = "az" + var.get_int("agezero_key") + " " + beresp.http.X-HashTwo;
+    set beresp.http.X-HashTwo = "az" + var.get("agezero_key") + " " + beresp.http.X-HashTwo;
     set beresp.http.AgeZero-Url = var.get("agezero_url");
     set beresp.http.AgeZero-U = var.get("agezero_u");
     set beresp.http.AgeZero-P = var.get("agezero_p");

@@ -26,6 +26,7 @@ from agezero.ports import Capabilities, DriverFailed, Lease
 
 CAPABILITIES = Capabilities(exact=frozenset(Kind), fences=True, restores=True, soft=True)
 T = TypeVar("T")
+_TRY = "agezero/~"
 TIMEOUT_S = 10.0
 SETTLE_S = 1.0
 SETTLE_REPLY_S = 0.5
@@ -61,9 +62,11 @@ class VarnishDriver:
 
     async def probe(self) -> str:
         """The boot id. It changes with every start of Varnish's child."""
-        reply = await self._calls.call("/state", {})
+        reply = await self._calls.call("/state", {"AgeZero-Try": _TRY})
         if reply.status != 200:
             raise DriverFailed(f"the edge's Varnish refused to tell its state: {reply.status} {reply.body}")
+        if reply.headers.get("agezero-key") != str(names.key(_TRY)):
+            raise DriverFailed(f"this Varnish computes keys in another way: {reply.headers.get('agezero-key')}, expected {names.key(_TRY)}")
         if int(reply.headers.get("agezero-token", "0")) > self._state.token:
             raise DriverFailed(f"the edge obeys a newer agent, token {reply.headers['agezero-token']}; this one holds {self._state.token}")
         if reply.headers["agezero-boot"] != self._boot:
