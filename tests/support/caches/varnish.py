@@ -85,7 +85,7 @@ class VarnishEdge:
 
     def start(self) -> None:
         """Start varnishd, and wait until it listens for the agent."""
-        command = [
+        command: list[str | Path] = [
             VARNISHD,
             "-F",
             "-n",

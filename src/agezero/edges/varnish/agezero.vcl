@@ -231,7 +231,7 @@ sub vcl_hit {
 #+young
     # Its fetch may have compared its counters just before a purge and have been stored just after it.
     if (std.real(obj.http.AgeZero-Born, 0.0) + std.real(var.global_get("agezero_young"), 3600.0) > std.time2real(now, 0.0)) {
-        if (obj.http.AgeZero-Seen != "" + vsthrottle.remaining("u" + obj.http.AgeZero-U, @COUNTER@)
+        if (obj.http.AgeZero-Seen != "" + vsthrottle.remaining("u" + regsub("0000" + obj.http.AgeZero-Key, "^.*(.{5})$", "\1"), @COUNTER@)
             + " " + vsthrottle.remaining("p" + obj.http.AgeZero-P, @COUNTER@)
             + " " + vsthrottle.remaining("h" + obj.http.AgeZero-H, @COUNTER@)
             + " " + vsthrottle.remaining("e", @COUNTER@)) {
@@ -257,7 +257,7 @@ sub vcl_deliver {
     unset resp.http.AgeZero-Seen;
     unset resp.http.AgeZero-Tag;
     unset resp.http.AgeZero-Born;
-    unset resp.http.AgeZero-U;
+    unset resp.http.AgeZero-Key;
     unset resp.http.AgeZero-P;
     unset resp.http.AgeZero-H;
     unset resp.http.X-HashTwo;
@@ -320,16 +320,16 @@ sub agezero_store {
     std.collect(beresp.http.Cache-Tag, " ");
     std.collect(beresp.http.Cache-Groups, " ");
     std.collect(beresp.http.xkey, " ");
-    set beresp.http.X-HashTwo = regsuball(beresp.http.Surrogate-Key + " " + beresp.http.Cache-Tag + " " + beresp.http.Cache-Groups, {"[", \t]+"}, " ");
-    set beresp.http.AgeZero-Tag = beresp.http.X-HashTwo + beresp.http.xkey;
-    if (beresp.http.AgeZero-Tag ~ "[^ ,]") {
+    set beresp.http.X-HashTwo = regsuball(beresp.http.Surrogate-Key + " " + beresp.http.Cache-Tag + " "
+        + beresp.http.Cache-Groups + " " + beresp.http.xkey, {"[", \t]+"}, " ");
+    if (beresp.http.X-HashTwo ~ "[^ ]") {
         set beresp.http.AgeZero-Tag = var.get("agezero_tag_seen");
     } else {
         unset beresp.http.AgeZero-Tag;
     }
     set beresp.http.X-HashTwo = "az" + var.get("agezero_key") + " " + beresp.http.X-HashTwo;
     set beresp.http.AgeZero-Url = var.get("agezero_url");
-    set beresp.http.AgeZero-U = var.get("agezero_u");
+    set beresp.http.AgeZero-Key = var.get("agezero_key");
     set beresp.http.AgeZero-P = var.get("agezero_p");
     set beresp.http.AgeZero-H = var.get("agezero_h");
     set beresp.http.AgeZero-Born = std.time2real(now, 0.0);

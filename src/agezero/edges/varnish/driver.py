@@ -1,8 +1,8 @@
 """Drives a Varnish that runs agezero.vcl: the port ``EdgeDriver`` over that file's own listener.
 
 A purge moves a counter and then removes what is stored, both in one command. What was being stored at that very moment may be missed by
-both; a hit on it is refused while it's young, and it is removed by the same purge given again a second later (*settling*). Until that
-is confirmed no lease goes far: an agent that dies before leaves a note in its state, and the next one purges everything.
+both; a hit on it is refused while it's young, and a ban removes it a second later (*settling*), which spares what was fetched after the purge. Until
+that is confirmed no lease goes far: an agent that dies before leaves a note in its state, and the next one purges everything.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ T = TypeVar("T")
 _TRY = "agezero/~"
 TIMEOUT_S = 10.0
 SETTLE_S = 1.0
+SETTLE_TICK_S = 0.1
+SETTLED_MAX = 300
+"""URLs in one ban."""
 SETTLE_REPLY_S = 0.5
 """A slower answer doesn't show that the cache had been running all the time; the purge is given again."""
 OVERDUE_S = 10.0
-TAGS_MAX = 50
+TAGS_MAX = 30
 """In one command."""
 
 
@@ -133,11 +136,10 @@ class VarnishDriver:
             yield _Command(before + "tags", {"AgeZero-Keys": " ".join(tags)})
 
     async def _all(self, commands: Sequence[_Command]) -> None:
-        began_s = time.monotonic()
         replies = await _together(self._do(command.path, command.headers) for command in commands)
         again = [command for command, reply in zip(commands, replies, strict=True) if "agezero-again" in reply.headers]
         if again and self._settles:
-            self._unsettled += [(began_s, command) for command in again]
+            self._unsettled += [(time.monotonic(), command) for command in again]
             self._state.unsettled = True  # comes to the disk with the watermark that says that they are applied
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle())
@@ -152,32 +154,44 @@ class VarnishDriver:
 
     async def _settle(self) -> None:
         while self._unsettled:
-            await asyncio.sleep(max(0.0, self._unsettled[0][0] + SETTLE_S - time.monotonic()))
-            due = [command for given_s, command in self._unsettled if given_s + SETTLE_S <= time.monotonic()]
-            if not await self._again(due):
+            await asyncio.sleep(max(SETTLE_TICK_S, self._unsettled[0][0] + SETTLE_S - time.monotonic()))
+            until_s = self._unsettled[0][0] + SETTLE_TICK_S if self._unsettled else 0.0
+            due = [(given_s, command) for given_s, command in self._unsettled if given_s <= until_s]
+            if due and not await self._again(due):
                 await asyncio.sleep(SETTLE_S)
                 continue
-            del self._unsettled[: len(due)]
+            self._unsettled = [entry for entry in self._unsettled if entry not in due]
         self._state.settled()
 
-    async def _again(self, commands: Sequence[_Command]) -> bool:
-        """Give them again, as far as they differ, without moving a counter. False where that was not confirmed in time."""
-        distinct = {(command.path, command.headers.get("AgeZero-Keys"), command.headers.get("AgeZero-Ban")): command for command in commands}
+    async def _again(self, due: Sequence[tuple[float, _Command]]) -> bool:
+        """Remove what was fetched before they were confirmed, without moving a counter. False where that itself was not confirmed in time."""
         try:
-            for command in distinct.values():
+            for command in settling([command for _, command in due], time.monotonic() - due[-1][0]):
                 async with asyncio.timeout(SETTLE_REPLY_S):
-                    await self._do(command.path, _without_counters(command.headers))
+                    await self._do(command.path, command.headers)
         except (DriverFailed, TimeoutError):
             return False
         return True
 
 
+def settling(commands: Sequence[_Command], age_s: float) -> Iterator[_Command]:
+    """What removes objects that are older than ``age_s`` and named by ``commands``. A soft purge can only be given again."""
+    keys = {
+        path: dict.fromkeys(key for command in commands if command.path == path for key in command.headers["AgeZero-Keys"].split())
+        for path in ("/urls", "/tags", "/soft-urls", "/soft-tags")
+    }
+    bans = dict.fromkeys(command.headers["AgeZero-Ban"] for command in commands if command.path == "/ban")
+    bans |= dict.fromkeys(names.key_ban(part) for part in _parts(keys["/urls"], SETTLED_MAX))
+    bans |= dict.fromkeys(names.tag_ban((tag,)) for tag in keys["/tags"])
+    for ban in bans:
+        yield _Command("/ban", {"AgeZero-Repeat": "1", "AgeZero-Ban": f"obj.age > {age_s:.3f}s && {ban}"})
+    for path in ("/soft-urls", "/soft-tags"):
+        for part in _parts(keys[path], TAGS_MAX):
+            yield _Command(path, {"AgeZero-Repeat": "1", "AgeZero-Keys": " ".join(part)})
+
+
 def _ban(selector: Selector) -> _Command:
     return _Command("/ban", {"AgeZero-1": names.counter(selector), "AgeZero-Ban": names.ban(selector)})
-
-
-def _without_counters(headers: Mapping[str, str]) -> dict[str, str]:
-    return {"AgeZero-Repeat": "1", **{name: value for name, value in headers.items() if name in ("AgeZero-Keys", "AgeZero-Ban")}}
 
 
 def _parts(items: Iterable[T], most: int) -> Iterator[tuple[T, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 from agezero.core.selector import Kind, Selector
 
@@ -28,7 +29,7 @@ def bones(url: str) -> str:
 
 def key(text: str) -> int:
     """As Varnish's ``shard.key``; the driver asks Varnish for one and compares, because another version may do it in another way."""
-    return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[28:])
+    return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[28:], "little")
 
 
 def url_names(url: str) -> tuple[str, str]:
@@ -58,6 +59,17 @@ def ban(selector: Selector) -> str:
             return f"obj.http.AgeZero-Url ~ ^{_expression(selector.value[:PREFIX_CHARS_MAX])}"
         case _:
             raise ValueError(f"there is no ban for {selector}")
+
+
+def key_ban(keys: Iterable[str]) -> str:
+    """The ban for objects with one of the keys of :func:`url_names`."""
+    return f"obj.http.AgeZero-Key ~ ^(?:{'|'.join(key.removeprefix('az') for key in keys)})$"
+
+
+def tag_ban(tags: Iterable[str]) -> str:
+    """The ban for objects with one of the keys of :func:`tag_key`."""
+    literal = "|".join(re.sub(r"[^A-Za-z0-9]", lambda match: f"\\x{ord(match[0]):02X}", tag) for tag in tags)
+    return rf"obj.http.X-HashTwo ~ (?:^|\x20)(?:{literal})(?:\x20|$)"
 
 
 def tag_key(tag: str) -> str | None:
