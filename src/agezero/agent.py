@@ -86,7 +86,8 @@ class Agent:
 
     async def _live(self) -> None:
         self.follower, self._events = self._new_follower(), asyncio.Queue()
-        self.token = await self._control.join(self.name, self.tier, self._driver.capabilities.fences, self.lease_s)
+        capabilities = self._driver.capabilities
+        self.token = await self._control.join(self.name, self.tier, capabilities.fences, self.lease_s, capabilities.words)
         self._driver.take_over(self.token)
         if not self.follower.position.doubt:
             await self._control.report(self.name, self.token, self.follower.watermark, "")

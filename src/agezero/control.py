@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import structlog
 
-from agezero.core.ledger import Effect, Grant, Ledger, Refuse, Save
+from agezero.core.ledger import Effect, Grant, Ledger, Member, Refuse, Save
 from agezero.core.purge import RequestIds
 from agezero.core.selector import Selector
 from agezero.core.steps import HeadKnown
@@ -25,6 +26,19 @@ TICK_S = 0.25
 """How often leases are looked at."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeView:
+    """An edge as people see it. ``lag``: purges in the log that it has not confirmed. ``trouble``: why it does not go on, if anything."""
+
+    name: str
+    state: str
+    tier: int
+    watermark: int
+    lag: int
+    does: tuple[str, ...]
+    trouble: str
 
 
 class Control:
@@ -62,11 +76,24 @@ class Control:
             return _RECOVERING
         return None if self.started else "the edge has no lease yet"
 
+    def edges(self) -> list[EdgeView]:
+        """All that were not removed, and those that still count."""
+        head = self._log.head
+        members = sorted(self.ledger.members.values(), key=lambda member: (member.record.tier, member.record.name))
+        return [_view(member, head) for member in members if member.counts or not member.record.removed]
+
+    async def remove_edge(self, name: str) -> bool:
+        """A human says that the edge is gone for good. False: there is none of this name."""
+        if not any(edge.name == name for edge in self.edges()):
+            return False
+        await self._carry_out(self.ledger.remove(name))
+        return True
+
     # For agents: the ControlSide port
 
-    async def join(self, name: str, tier: int, fences: bool, lease_s: float | None = None) -> int:
+    async def join(self, name: str, tier: int, fences: bool, lease_s: float | None = None, does: tuple[str, ...] = ()) -> int:
         """See :class:`agezero.ports.ControlSide`."""
-        effects = self.ledger.join(name, tier, fences, time.monotonic(), lease_s)
+        effects = self.ledger.join(name, tier, fences, time.monotonic(), lease_s, does)
         token = self.ledger.members[name].record.token
         await self._carry_out(effects)
         return token
@@ -136,3 +163,9 @@ class Control:
             if released != self._released.get(tier, released):
                 changed(self.look(tier))
             self._released[tier] = released
+
+
+def _view(member: Member, head: int) -> EdgeView:
+    record = member.record
+    state = "removed" if record.removed else member.standing.value
+    return EdgeView(record.name, state, record.tier, member.watermark, max(0, head - member.watermark), record.does, member.trouble)

@@ -85,8 +85,11 @@ class LeaseRefused(Exception):
 class ControlSide(Protocol):
     """What an agent asks of the control side, in the same process or over a network."""
 
-    async def join(self, name: str, tier: int, fences: bool, lease_s: float | None = None) -> int:
-        """Take the edge over; returns the fencing token for all further calls. ``lease_s``: the length of its leases, None: the usual one."""
+    async def join(self, name: str, tier: int, fences: bool, lease_s: float | None = None, does: tuple[str, ...] = ()) -> int:
+        """Take the edge over; returns the fencing token for all further calls.
+
+        ``lease_s``: the length of its leases, None: the usual one. ``does``: its capabilities in words.
+        """
         ...
 
     def look(self, tier: int) -> HeadKnown:
@@ -129,6 +132,12 @@ class Capabilities:
     """The driver keeps a durable purge table and can load it into a cache that lost its own."""
     soft: bool = False
     """A soft purge leaves the object to be served stale while it is revalidated; without it, every purge is hard."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """For people: the kinds, narrow to wide, and whatever else it does."""
+        more = {"soft": self.soft, "fences": self.fences}
+        return (*(kind.value for kind in Kind if kind in self.exact), *(word for word, can in more.items() if can))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,17 @@ def test_every_fault_that_a_documented_path_can_meet_is_in_the_document(api: Api
 def test_the_document_names_all_that_is_served(api: Api) -> None:
     document = httpx.get(f"{api.url}/openapi.json").json()
     assert document["openapi"].startswith("3.1.")
-    assert set(document["paths"]) == {"/v1/files/purge", "/v1/files/purge/{requestId}", "/healthz", "/readyz", "/metrics", "/openapi.json"}
+    assert set(document["paths"]) == {
+        "/v1/files/purge",
+        "/v1/files/purge/{requestId}",
+        "/v1/edges",
+        "/v1/edges/{name}",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+    }
     for path, item in document["paths"].items():
-        allowed = {method.upper() for method in item if method in ("get", "post")}
+        allowed = {method.upper() for method in item if method in ("get", "post", "delete")}
         response = httpx.request("PUT", api.url + re.sub(r"\{.*\}", "0" * 24, path))
         assert set(response.headers["allow"].split(", ")) - {"HEAD"} == allowed

@@ -102,6 +102,7 @@ class Ablation:
 ABLATIONS = (
     Ablation("fill-fence", "honest", "what was being fetched during a purge is not stored where it can be met", Parts(fill_fence=False)),
     Ablation("lease-at-edge", "honest", "the cache looks at its lease for every request", Parts(lease_at_edge=False)),
+    Ablation("error-bypass", "honest", "where the data plane's own code fails, the cache is bypassed", Parts(errors_bypass=False)),
     Ablation("lease-wait", "honest", "the control side waits for lease and margin before it stops counting an edge", Parts(ledger=NoLeaseWait)),
     Ablation("confirm", "no loss", "a purge is acknowledged only when the cache has confirmed it", Parts(confirmed=False)),
     Ablation("gap-check", "monotone", "only the answer to the read under way is applied", Parts(follower=NoGapCheck)),

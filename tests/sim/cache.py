@@ -1,7 +1,9 @@
 """Caches: one with the purge table in its key, one that purges natively. Both fill from upstream, check their lease, keep Vary variants.
 
-``TableCache`` is nginx, Traffic Server or Squid with AgeZero's table: the key is (newest purge, URL, variant), computed when a
-request arrives. ``NativeCache`` is Varnish: objects by URL, a purge deletes them, and a fill fence keeps out what was being fetched meanwhile.
+``TableCache`` is nginx with AgeZero's table in memory of its own: the key is (newest purge, URL, variant), computed when a request arrives.
+``MappedCache`` is nginx by Lua, Traffic Server or Squid, which read the agent's file: a restart loses neither table nor lease. The code of both may
+fail for a while, as a Lua script or Squid's helper does. ``NativeCache`` is Varnish: objects by URL, a purge deletes them, and a fill fence keeps out
+what was being fetched meanwhile.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from sim.shells import Agent
 
 SLOTS = 32
+PLAIN_KEY = -1
+"""The epoch of requests whose epoch could not be computed, where that does not bypass."""
 FETCH_TIMEOUT_S = 3.0
 Key = tuple[int, str, str]
 Waiter = tuple[Actor, int, Call, tuple[Any, ...]]
@@ -60,6 +64,8 @@ class Cache(Actor):
         self.token = 0
         self.refuses: frozenset[Kind] = frozenset()
         self.mute = False
+        self.stumbling = False
+        """Its code for the table fails at every request."""
         self.boots = 0
         self.boot(disk=True)
 
@@ -68,11 +74,15 @@ class Cache(Actor):
         self.up = True
         self.boots += 1
         self.fills: dict[Key, Fill] = {}
-        self.until_s = self.asked_at_s = 0.0
-        self.loaded = False
+        self.forget()
         if not disk:
             self.store.clear()
             self.token = 0
+
+    def forget(self) -> None:
+        """What the process had in its memory."""
+        self.until_s = self.asked_at_s = 0.0
+        self.loaded = False
 
     @property
     def boot_id(self) -> str:
@@ -82,8 +92,14 @@ class Cache(Actor):
         """The purge epoch of the key."""
         raise NotImplementedError
 
+    def newest(self, url: str) -> int:
+        """What its table says, whatever its code makes of that."""
+        raise NotImplementedError
+
     def live(self) -> bool:
         """May this request be answered from the store? Else it bypasses."""
+        if self.stumbling and self.parts.errors_bypass:
+            return False
         return not self.parts.lease_at_edge or self.clock_s() < self.until_s
 
     # Requests
@@ -197,11 +213,14 @@ class Cache(Actor):
 class TableCache(Cache):
     """The purge table in the key. The copy only ever takes the higher number, and never drops a look-up."""
 
-    def boot(self, disk: bool) -> None:
-        super().boot(disk)
+    def forget(self) -> None:
+        super().forget()
         self.copy = self.parts.table([0] * SLOTS)
 
     def epoch(self, url: str) -> int:
+        return PLAIN_KEY if self.stumbling else self.newest(url)
+
+    def newest(self, url: str) -> int:
         return self.copy.newest(url)
 
     def _stored_as(self, key: Key) -> Key:
@@ -219,6 +238,27 @@ class TableCache(Cache):
                 self.copy.apply(write.seq, EVERYTHING)
             else:
                 self.copy._raise(write.slot, write.seq)
+
+
+class MappedCache(TableCache):
+    """The table and the lease are in the agent's file."""
+
+    def __init__(self, *where: Any) -> None:
+        self.mapped = False
+        self.files = 0
+        super().__init__(*where)
+
+    def forget(self) -> None:
+        if self.mapped:
+            self.world.mark("cache restarted and kept its mapped table")
+            return
+        super().forget()
+        self.mapped = True
+        self.files += 1
+
+    @property
+    def boot_id(self) -> str:
+        return f"{self.name}-table-{self.files}"
 
 
 class NativeCache(Cache):

@@ -94,7 +94,7 @@ class Checker:
         if disk is not edge.disk:  # of an agent that was replaced: what it vouches for is refused, but its own table must hold it
             applied = not edge.restores or disk.table.newest(url) >= seq
         elif edge.restores:
-            applied = disk.table.newest(url) >= seq and (not cache.loaded or not cache.up or cache.epoch(url) >= seq)
+            applied = disk.table.newest(url) >= seq and (not cache.loaded or not cache.up or cache.newest(url) >= seq)
         else:
             relevant = cache.up and (cache.loaded or not cache.fences)
             applied = not relevant or all(body.began_s >= at_s for key, body in cache.store.items() if key[1] == url)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from agezero.core.selector import Kind
 from agezero.core.steps import EdgeRestarted
+from sim.cache import MappedCache, TableCache
 from sim.shells import Agent, Edge, Services, new_disk
 from sim.world import Actor
 
@@ -86,6 +87,8 @@ class Faults(Actor):
         agent.end()
         edge.disk.table = new_disk(self.services.parts).table
         edge.disk.crashed(back=self.world.fault.below(3))
+        if isinstance(edge.cache, MappedCache):
+            edge.cache.mapped = False
         self._restart_cache(edge, disk=True)
         self.later(agent.again)
 
@@ -155,6 +158,12 @@ class Faults(Actor):
         edge.cache.mute = True
         self.later(lambda: setattr(edge.cache, "mute", False))
 
+    def stumble(self, edge: Edge) -> None:
+        if isinstance(edge.cache, TableCache):
+            self.world.mark("the cache's own code failed")
+            edge.cache.stumbling = True
+            self.later(lambda: setattr(edge.cache, "stumbling", False))
+
     # Control side and log
 
     def fill_disk(self, edge: Edge) -> None:  # noqa: ARG002
@@ -205,7 +214,7 @@ class Faults(Actor):
         self.control.crash_when_saving = None
         self._start_control()
         for edge in self.edges:
-            edge.cache.mute, edge.cache.refuses = False, frozenset()
+            edge.cache.mute, edge.cache.stumbling, edge.cache.refuses = False, False, frozenset()
             self._add_again(edge)
         for agent in self.agents:
             agent.resume()
@@ -217,6 +226,7 @@ KINDS: tuple[Callable[[Faults, Edge], None], ...] = (
     Faults.crash_agent,
     Faults.pause_agent,
     Faults.crash_machine,
+    Faults.crash_machine,
     Faults.lose_disk,
     Faults.take_over,
     Faults.leave,
@@ -224,6 +234,7 @@ KINDS: tuple[Callable[[Faults, Edge], None], ...] = (
     Faults.restart_without_disk,
     Faults.refuse,
     Faults.mute,
+    Faults.stumble,
     Faults.fill_disk,
     Faults.crash_control,
     Faults.crash_control_while_saving,

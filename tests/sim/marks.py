@@ -22,6 +22,7 @@ FAULTS = frozenset(
         "deleted object came back with the disk",
         "applied, then timed out",
         "driver refused",
+        "the cache's own code failed",
         "edge removed by hand",
         "append refused",
         "commit with an unknown outcome",
@@ -49,6 +50,7 @@ OUTCOMES = frozenset(
         "log trimmed",
         "status not known yet",
         "supervisor tells of a restart",
+        "cache restarted and kept its mapped table",
     }
 )
 UNREACHED = frozenset(f"{State.JOINING} + {event.__name__}" for event in (Records, DriverDone, LeaseGranted, LeaseLost, Tick))

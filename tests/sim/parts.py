@@ -20,6 +20,8 @@ class Parts:
     """A fill is stored under the key computed at arrival (table), or not at all once it was purged (native)."""
     lease_at_edge: bool = True
     """The cache looks at its lease for every request."""
+    errors_bypass: bool = True
+    """Where the data plane's own code fails, the cache is bypassed; without it, requests fall back to the plain key."""
     token_at_edge: bool = True
     """The cache refuses writes with a lower fencing token."""
     confirmed: bool = True

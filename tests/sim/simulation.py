@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agezero.core.selector import Kind, Selector
-from sim.cache import NativeCache, TableCache
+from sim.cache import MappedCache, NativeCache, TableCache
 from sim.checker import Checker
 from sim.clients import Clients
 from sim.control import Control
@@ -69,7 +69,8 @@ class Simulation:
         chance = self.world.work
         where = (self.world, name, self._rate(), self.network, self.parts, self.checker)
         if chance.chance(0.6):
-            return Edge(name, tier, _TABLE, TableCache(*where), new_disk(self.parts))
+            table = MappedCache(*where) if chance.chance(0.5) else TableCache(*where)
+            return Edge(name, tier, _TABLE, table, new_disk(self.parts))
         return Edge(name, tier, chance.pick(_NATIVE), NativeCache(*where, fences=shield or chance.chance(0.7)), new_disk(self.parts))
 
     def run(self) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agezero.control import EdgeView
 from agezero.core.purge import RequestIds
 from agezero.core.selector import Selector
 from agezero.ports import LogUnavailable, StatusUnknown
@@ -11,6 +12,7 @@ class MemoryPurges:
     def __init__(self) -> None:
         self.submitted: list[tuple[Selector, str]] = []
         self.lowest = 0
+        self.fleet = [EdgeView("edge", "leased", 0, 7, 0, ("url", "everything"), "")]
         self.unavailable = ""
         self.unknown = ""
         self.reason: str | None = None
@@ -30,6 +32,16 @@ class MemoryPurges:
             raise StatusUnknown(self.unknown)
         seq = self._ids.open(request_id)
         return None if seq is None else seq <= self.lowest
+
+    def edges(self) -> list[EdgeView]:
+        self._break()
+        return self.fleet
+
+    async def remove_edge(self, name: str) -> bool:
+        self._break()
+        left = [edge for edge in self.fleet if edge.name != name]
+        found, self.fleet = len(left) < len(self.fleet), left
+        return found
 
     def ready(self) -> str | None:
         self._break()

@@ -70,7 +70,7 @@ def test_a_bug_is_one_line_and_how_to_learn_more(monkeypatch: pytest.MonkeyPatch
     def broken(_: str) -> str:
         raise ZeroDivisionError("a detail")
 
-    monkeypatch.setattr(purges, "_required", broken)
+    monkeypatch.setattr(purges, "required_key", broken)
     assert run(["purge", "a"]) == Exit.BUG
     said = capsys.readouterr().err
     assert said.startswith("error: this is a bug in agezero: ZeroDivisionError: a detail\nhint: ")
@@ -84,7 +84,7 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def interrupted(_: str) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(purges, "_required", interrupted)
+    monkeypatch.setattr(purges, "required_key", interrupted)
     assert run(["purge", "a"]) == Exit.INTERRUPTED
     assert "Traceback" not in capsys.readouterr().err
 

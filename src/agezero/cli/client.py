@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -11,6 +12,7 @@ import httpx
 from agezero.cli.output import CommandFailed, Exit
 
 PATH = "/v1/files/purge"
+EDGES_PATH = "/v1/edges"
 REQUEST_TIMEOUT_S = 30
 POLL_MIN_S = 0.01
 POLL_MAX_S = 0.5
@@ -40,6 +42,17 @@ class Client:
         """``Pending`` or ``Completed``."""
         return self._text(self._request("GET", f"{PATH}/{quote(request_id, safe='')}", None, deadline_s), "status")
 
+    def edges(self, deadline_s: float) -> list[dict[str, Any]]:
+        """The fleet, as ``GET /v1/edges`` tells it."""
+        edges = self._member(self._request("GET", EDGES_PATH, None, deadline_s), "edges", list)
+        return list(edges)
+
+    def remove_edge(self, name: str, deadline_s: float) -> None:
+        """It is gone for good."""
+        response = self._request("DELETE", f"{EDGES_PATH}/{quote(name, safe='')}", None, deadline_s)
+        if response.status_code != 204:
+            self._member(response, "", str)
+
     def wait(self, request_id: str, deadline_s: float) -> None:
         """Return once the purge is completed."""
         pause_s = POLL_MIN_S
@@ -64,14 +77,17 @@ class Client:
             time.sleep(later_s)
 
     def _text(self, response: httpx.Response, member: str) -> str:
+        return str(self._member(response, member, str))
+
+    def _member(self, response: httpx.Response, member: str, kind: type) -> Any:
         try:
             answer = response.json()
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise self._foreign(response)
-        if response.is_success and isinstance(answer.get(member), str):
-            return str(answer[member])
+        if response.is_success and isinstance(answer.get(member), kind):
+            return answer[member]
         if "message" not in answer:
             raise self._foreign(response)
         raise CommandFailed(Exit.REFUSED, f"{answer['message']} (HTTP {response.status_code})", str(answer.get("help", "")))

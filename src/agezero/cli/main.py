@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from agezero import __version__
-from agezero.cli import keys, purges, service
+from agezero.cli import caches, edges, keys, purges, service
 from agezero.cli.output import CommandFailed, Exit, error
 from agezero.errors import UserError
 
@@ -21,6 +21,9 @@ application.command()(service.up)
 application.command()(service.demo)
 application.command()(purges.purge)
 application.command()(purges.status)
+application.command()(caches.edge_config)
+application.command()(caches.doctor)
+application.add_typer(edges.application, name="edges")
 application.add_typer(keys.application, name="keys")
 
 

@@ -37,7 +37,7 @@ def purge(
 
     deadline_s = time.monotonic() + timeout
     refused: CommandFailed | None = None
-    with Client(url, _required(key)) as client:
+    with Client(url, required_key(key)) as client:
         request_ids: list[str] = []
         for target in urls:
             try:
@@ -67,7 +67,7 @@ def status(
     from agezero.cli.client import Client
 
     deadline_s = time.monotonic() + timeout
-    with Client(url, _required(key)) as client:
+    with Client(url, required_key(key)) as client:
         if wait:
             with spinner(f"waiting for {request_id}"):
                 client.wait(request_id, deadline_s)
@@ -83,7 +83,8 @@ def _wait_for(client: Client, request_ids: list[str], deadline_s: float) -> None
     note(f"proven {1000 * (time.monotonic() - began_s):.0f} ms after acceptance")
 
 
-def _required(key: str) -> str:
+def required_key(key: str) -> str:
+    """The key, or an error that says where one comes from."""
     if not key:
         raise CommandFailed(Exit.FAILED, "no private key is given", "set AGEZERO_PRIVATE_KEY to the key that the first `agezero up` printed")
     return key

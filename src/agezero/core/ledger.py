@@ -43,7 +43,7 @@ class Standing(StrEnum):
 class Record:
     """What must outlive a restart. ``version`` rises with each change; ``token`` is the fencing token of its newest agent.
 
-    ``lease_s``: no lease of it is longer than this; None: than the ledger's own.
+    ``lease_s``: no lease of it is longer than this; None: than the ledger's own. ``does``: what its driver does exactly, for people.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Record:
     token: int = 0
     version: int = 0
     lease_s: float | None = None
+    does: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,9 @@ class Ledger:
         self._head = max(self._head, head)
         self._advance()
 
-    def join(self, name: str, tier: int, fences: bool, now_s: float, lease_s: float | None = None) -> list[Effect]:
+    def join(  # noqa: PLR0913, PLR0917 - what is known of an edge
+        self, name: str, tier: int, fences: bool, now_s: float, lease_s: float | None = None, does: tuple[str, ...] = ()
+    ) -> list[Effect]:
         """An agent takes the edge over under a new fencing token (``members[name].record.token``). It holds no lease, but its predecessor may."""
         member = self.members.get(name)
         if member is None:
@@ -183,7 +186,7 @@ class Ledger:
         length_s = self._lease_s if lease_s is None else lease_s
         if member.counts:  # a lease of the old length may be in force, and a restart would know nothing but the record
             length_s = max(length_s, self._length_s(member.record))
-        return [self._change(member, tier=tier, fences=fences, lease_s=length_s, removed=False, token=member.record.token + 1)]
+        return [self._change(member, tier=tier, fences=fences, lease_s=length_s, does=does, removed=False, token=member.record.token + 1)]
 
     def report(self, name: str, token: int, watermark: int, trouble: str = "") -> None:
         """The agent acknowledges everything up to ``watermark``; ``trouble`` says what keeps it from going on. Raises :class:`Superseded`."""

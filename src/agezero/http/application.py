@@ -13,6 +13,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agezero.config import Config
+from agezero.http.edges import EDGE_PREFIX, EDGES_PATH, ListEdges, RemoveEdge
 from agezero.http.faults import Fault
 from agezero.http.gate import Gate
 from agezero.http.imagekit import PURGE_PATH, STATUS_PREFIX, Call, Status, Submit
@@ -53,10 +54,14 @@ def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: H
     submit = Submit(purges, config.served_endpoints, config.wildcards, metrics)
     purge = Call("purge", submit, Gate(keys, purge_limit), purge_limit, metrics)
     status = Call("status", Status(purges), Gate(keys, status_limit), status_limit, metrics)
+    edges = Call("edges", ListEdges(purges), Gate(keys, status_limit), status_limit, metrics)
+    edge = Call("edge", RemoveEdge(purges), Gate(keys, purge_limit), purge_limit, metrics)
     missing = Page("other", Fault.NO_SUCH_PATH.reply, status_limit, metrics)
     routes = [
         Route(PURGE_PATH, ByMethod(purge_limit, metrics, {"POST": purge})),
         Route(STATUS_PREFIX + "{requestId}", ByMethod(status_limit, metrics, {"GET": status})),
+        Route(EDGES_PATH, ByMethod(status_limit, metrics, {"GET": edges})),
+        Route(EDGE_PREFIX + "{name}", ByMethod(purge_limit, metrics, {"DELETE": edge})),
         *_pages(purges, status_limit, metrics),
     ]
     return Application(purge, status, Router(routes, redirect_slashes=False, default=missing))

@@ -43,6 +43,12 @@ class Fault(Enum):
     DISABLED = (403, "Your account is disabled.", "The operator can enable the key again with `agezero keys enable`.")
     NOT_PERMITTED = (403, "Your private API key is not permitted to purge.", "Use a key with the permission write; this one can only read statuses.")
     NO_SUCH_PATH = (404, "The requested path does not exist.", "GET /openapi.json lists what this service serves.")
+    NO_SUCH_EDGE = (404, "There is no edge of this name.", "`agezero edges` lists the edges.")
+    NOT_PERMITTED_EDGES = (
+        403,
+        "Your private API key is not permitted to remove edges.",
+        "Use a key with the permission write that is bound to no endpoint.",
+    )
     WRONG_METHOD = (405, "The method is not allowed for this path.", "Use one of the methods in the header Allow.")
     BODY_TOO_LARGE = (413, "Your request body is too large.", f"Send at most {BODY_BYTES_MAX} bytes, with one URL.")
     RATE_LIMITED = (429, "Too many requests with this private API key.", "Wait for the seconds in Retry-After, or raise [limits] in agezero.toml.")

@@ -9,6 +9,7 @@ import msgspec
 
 from agezero import __version__
 from agezero.http.body import PurgeRequest
+from agezero.http.edges import EDGE_PREFIX, EDGES_PATH, Edges
 from agezero.http.faults import Fault, Problem
 from agezero.http.imagekit import PURGE_PATH, STATUS_PREFIX, Submitted
 from agezero.http.pages import Health, Readiness
@@ -29,9 +30,9 @@ class StatusAnswer(msgspec.Struct, frozen=True):
 
 def document() -> bytes:
     """The document as JSON."""
-    structs = (PurgeRequest, Submitted, StatusAnswer, Problem, Health, Readiness)
+    structs = (PurgeRequest, Submitted, StatusAnswer, Edges, Problem, Health, Readiness)
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
-    for name in ("Submitted", "StatusAnswer", "Problem", "Health", "Readiness"):
+    for name in ("Submitted", "StatusAnswer", "Edges", "EdgeView", "Problem", "Health", "Readiness"):
         schemas[name]["additionalProperties"] = False
     schemas["Submitted"]["properties"]["requestId"]["pattern"] = "^[0-9a-f]{24}$"
     return msgspec.json.encode(
@@ -69,6 +70,8 @@ def _paths() -> Json:
     return {
         PURGE_PATH: {"post": _purge()},
         STATUS_PREFIX + "{requestId}": {"parameters": [parameter], "get": _status()},
+        EDGES_PATH: {"get": _edges()},
+        EDGE_PREFIX + "{name}": {"parameters": [_edge_name()], "delete": _remove_edge()},
         "/healthz": {"get": _page("Is the process alive?", {"200": _json("It is.", "Health", {"status": "alive"})})},
         "/readyz": {"get": _page("Can purges be accepted and proven?", _readiness())},
         "/metrics": {"get": _page("Metrics for Prometheus.", {"200": _response("Prometheus' text format.", "text/plain", {"type": "string"})})},
@@ -103,6 +106,34 @@ def _status() -> Json:
         "responses": {
             "200": _json("Pending until it is proven, then Completed for ever.", "StatusAnswer", {"status": "Completed"}),
             **_faults((Fault.UNKNOWN_REQUEST, *_KEYED, Fault.STATUS_UNKNOWN)),
+        },
+    }
+
+
+def _edges() -> Json:
+    edge = {"name": "edge", "state": "leased", "tier": 0, "watermark": 7, "lag": 0, "does": ["url", "prefix", "host", "everything"], "trouble": ""}
+    return {
+        "operationId": "edges",
+        "summary": "The edges, and how far each has come.",
+        "security": [{"privateKey": []}],
+        "responses": {"200": _json("All edges, by tier and name.", "Edges", {"edges": [edge]}), **_faults(_KEYED)},
+    }
+
+
+def _edge_name() -> Json:
+    schema = {"type": "string", "minLength": 1}
+    return {"name": "name", "in": "path", "required": True, "description": "The edge's name.", "schema": schema, "example": "edge"}
+
+
+def _remove_edge() -> Json:
+    common = {name: {"$ref": f"#/components/headers/{name}"} for name in _COMMON_HEADERS}
+    return {
+        "operationId": "removeEdge",
+        "summary": "Say that an edge is gone for good: no purge waits for it.",
+        "security": [{"privateKey": []}],
+        "responses": {
+            "204": {"description": "It is removed. One that fences itself counts until its lease is over.", "headers": common},
+            **_faults((Fault.NO_SUCH_EDGE, Fault.NOT_PERMITTED_EDGES, *_KEYED)),
         },
     }
 

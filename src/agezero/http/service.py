@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from agezero.control import EdgeView
 from agezero.core.selector import Selector
 
 
@@ -20,4 +22,12 @@ class Purges(Protocol):
 
     def ready(self) -> str | None:
         """None when purges can be accepted and proven, else the reason why not."""
+        ...
+
+    def edges(self) -> Sequence[EdgeView]:
+        """The fleet as it is now."""
+        ...
+
+    async def remove_edge(self, name: str) -> bool:
+        """It is gone for good and no purge waits for it. False: there is none of this name."""
         ...

@@ -1,0 +1,50 @@
+"""The edges: ``GET /v1/edges`` lists them, ``DELETE /v1/edges/{name}`` says that one is gone for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import unquote
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from agezero.control import EdgeView
+from agezero.http.faults import Fault, Refused
+from agezero.http.gate import Visitor
+from agezero.http.reply import Reply
+from agezero.http.service import Purges
+
+EDGES_PATH = "/v1/edges"
+EDGE_PREFIX = EDGES_PATH + "/"
+
+
+class Edges(msgspec.Struct, frozen=True):
+    """All edges, by tier and name."""
+
+    edges: Sequence[EdgeView]
+
+
+class ListEdges:
+    """Any key may look."""
+
+    def __init__(self, purges: Purges) -> None:
+        self._purges = purges
+
+    async def __call__(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
+        """200."""
+        return Reply(200, msgspec.json.encode(Edges(self._purges.edges())))
+
+
+class RemoveEdge:
+    """Needs a key that may purge everything: without the edge, purges complete."""
+
+    def __init__(self, purges: Purges) -> None:
+        self._purges = purges
+
+    async def __call__(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
+        """204; 404 where there is no such edge."""
+        if not visitor.key.may_purge() or visitor.endpoints is not None:
+            raise Refused(Fault.NOT_PERMITTED_EDGES)
+        if not await self._purges.remove_edge(unquote(scope["path"][len(EDGE_PREFIX) :])):
+            raise Refused(Fault.NO_SUCH_EDGE)
+        return Reply(204, b"", ())

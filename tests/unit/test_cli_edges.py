@@ -1,0 +1,60 @@
+"""`agezero edges` against the real HTTP side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from agezero.cli.main import run
+from agezero.cli.output import Exit
+from agezero.control import EdgeView
+from agezero.keys import Permission
+from support.api import ENDPOINT, KEY, Api, running_api
+
+FLEET = [
+    EdgeView("shield", "leased", 0, 9, 0, ("url", "everything", "soft"), ""),
+    EdgeView("front", "fenced", 1, 7, 2, ("url",), "connection refused"),
+]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    with running_api() as running:
+        monkeypatch.setenv("AGEZERO_URL", running.url)
+        monkeypatch.setenv("AGEZERO_PRIVATE_KEY", KEY)
+        running.purges.fleet = list(FLEET)
+        yield running
+
+
+@pytest.mark.usefixtures("api")
+def test_edges_are_listed_in_columns(capsys: Capture) -> None:
+    assert run(["edges"]) == Exit.OK
+    rows = [line.split(maxsplit=6) for line in capsys.readouterr().out.splitlines()]
+    assert rows == [
+        ["shield", "leased", "0", "9", "0", "url,everything,soft"],
+        ["front", "fenced", "1", "7", "2", "url", "connection refused"],
+    ]
+
+
+def test_an_edge_is_removed(api: Api, capsys: Capture) -> None:
+    assert run(["edges", "remove", "front"]) == Exit.OK
+    assert api.purges.fleet == FLEET[:1]
+    assert "front is removed" in capsys.readouterr().err
+
+
+def test_an_unknown_edge_is_said(api: Api, capsys: Capture) -> None:
+    assert run(["edges", "remove", "frnt"]) == Exit.REFUSED
+    assert api.purges.fleet == FLEET
+    assert "There is no edge of this name. (HTTP 404)\nhint: `agezero edges` lists" in capsys.readouterr().err
+
+
+def test_who_may_not_purge_everything_may_not_remove_an_edge(api: Api) -> None:
+    keys = [api.keys.create("reads", Permission.READ, None, None), api.keys.create("bound", Permission.WRITE, [ENDPOINT], None)]
+    for key in keys:
+        assert httpx.get(f"{api.url}/v1/edges", auth=(key, "")).status_code == 200
+        assert httpx.delete(f"{api.url}/v1/edges/front", auth=(key, "")).status_code == 403
+    assert httpx.get(f"{api.url}/v1/edges").status_code == 401
+    assert api.purges.fleet == FLEET
