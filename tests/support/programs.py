@@ -8,7 +8,6 @@ import shutil
 
 import pytest
 
-
 SBIN = "/usr/sbin:/usr/local/sbin"
 """Where servers lie, which is not on the PATH of everybody."""
 MODULES = ("/usr/lib", "/usr/lib/*", "/usr/lib64", "/usr/local/lib")
