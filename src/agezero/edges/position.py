@@ -40,54 +40,37 @@ class PositionFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = _locked(path.with_suffix(".lock"))
-        self._saved = _read(path)
-        self.unsettled = self._saved.unsettled
-        """Something that is applied has yet to be given again; on record from the next :meth:`save` on."""
-
-    @property
-    def doubt(self) -> str:
-        """Why it cannot be trusted; empty: it can."""
-        return self._saved.doubt
-
-    @property
-    def watermark(self) -> int:
-        """Everything up to here is applied and confirmed."""
-        return self._saved.watermark
-
-    @property
-    def token(self) -> int:
-        """The newest fencing token the agent has held."""
-        return self._saved.token
-
-    @property
-    def lineage(self) -> str:
-        """See :mod:`agezero.lineage`."""
-        return self._saved.lineage
-
-    @property
-    def boot(self) -> str:
+        saved = _read(path)
+        self.doubt = saved.doubt
+        """Why the rest cannot be trusted; empty: it can."""
+        self.watermark = saved.watermark
+        self.log_epoch = saved.log_epoch
+        self.token = saved.token
+        self.lineage = saved.lineage
+        self.boot = saved.boot
         """The boot id of the cache for which the rest is true."""
-        return self._saved.boot
+        self.unsettled = saved.unsettled
+        """Something that is applied has yet to be given again; on record from the next :meth:`save` on."""
 
     def load(self) -> Position:
         """How far the agent has come."""
-        return Position(self._saved.watermark, self._saved.log_epoch, self._saved.doubt)
+        return Position(self.watermark, self.log_epoch, self.doubt)
 
     def save(self, watermark: int, epoch: str) -> None:
         """Everything up to ``watermark`` of that log is applied and confirmed. The watermark of one log only rises; a doubt ends here."""
-        if epoch == self._saved.log_epoch and watermark < self._saved.watermark:
-            raise ValueError(f"the watermark stands at {self._saved.watermark} and cannot go back to {watermark}")
-        self._saved.watermark, self._saved.log_epoch, self._saved.doubt = watermark, epoch, ""
+        if epoch == self.log_epoch and watermark < self.watermark:
+            raise ValueError(f"the watermark stands at {self.watermark} and cannot go back to {watermark}")
+        self.watermark, self.log_epoch, self.doubt = watermark, epoch, ""
         self._write()
 
     def save_token(self, token: int) -> None:
         """Remember a fencing token that is newer than the one known."""
-        self._saved.token = max(self._saved.token, token)
+        self.token = max(self.token, token)
         self._write()
 
     def save_boot(self, boot: str) -> None:
         """From now on it speaks of this run of the cache."""
-        self._saved.boot = boot
+        self.boot = boot
         self._write()
 
     def settled(self) -> None:
@@ -97,12 +80,12 @@ class PositionFile:
 
     def distrust(self, reason: str) -> None:
         """Purge everything before the cache is trusted again."""
-        self._saved.doubt = self._saved.doubt or reason
+        self.doubt = self.doubt or reason
         self._write()
 
     def mark_lineage(self, mark: str) -> None:
         """See :class:`agezero.lineage.Lineage`."""
-        self._saved.lineage = mark
+        self.lineage = mark
         self._write()
 
     def close(self) -> None:
@@ -114,10 +97,10 @@ class PositionFile:
         self._lock = -1
 
     def _write(self, *, durable: bool = False) -> None:
-        self._saved.unsettled = self.unsettled
+        saved = _Saved(1, self.watermark, self.log_epoch, self.doubt, self.token, self.lineage, self.boot, self.unsettled)
         fresh = self.path.with_suffix(".new")
         with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(self._saved))
+            file.write(msgspec.json.encode(saved))
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -38,4 +38,11 @@ def _started(case: CacheCase, origin: str, data: Path, options: dict[str, Any]) 
 
 CACHES = {
     "embedded": CacheCase("embedded", "running_embedded", race={"without": "race"}, fence={"without": "fence"}),
+    "varnish": CacheCase(
+        "varnish",
+        "running_varnish",
+        ("varnishd",),
+        race={"without": ("counter", "young"), "settles": False},
+        fence={"without": ("fence",)},
+    ),
 }

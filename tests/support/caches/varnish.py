@@ -2,84 +2,68 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from agezero.core.purge import Purge
-from agezero.core.selector import Selector, parse_url
 from agezero.edges.position import PositionFile
 from agezero.edges.varnish.driver import VarnishDriver
 from agezero.edges.varnish.vcl import vcl
-from agezero.ports import Lease
+from support.caches.base import CacheEdge
 from support.service import free_address
 from support.waiting import wait_for
 
-T = TypeVar("T")
 CALL_S = 60
 STOP_S = 15
-LEASE_S = 600.0
 VARNISHD = shutil.which("varnishd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") or "varnishd"
 
 
-class VarnishEdge:
-    """A running Varnish. ``without``: safeguards taken out of the VCL. ``vcl_before``, ``vcl_after``: the user's own subs round it."""
+class VarnishEdge(CacheEdge):
+    """A running Varnish. ``without``: safeguards taken out of the VCL. ``before``, ``after``: the user's own subs round it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every one of them is a case of some test
         self,
         origin: str,
         data: Path,
         *,
         without: Collection[str] = (),
-        vcl_before: str = "",
-        vcl_after: str = "",
+        before: str = "",
+        after: str = "",
         include: bool = True,
         settles: bool = True,
-        listen: str = "",
         parameters: Collection[str] = (),
-        timeout_s: float = 10.0,
+        timeout_s: float = 5.0,
     ) -> None:
-        self.address = listen or free_address()
-        self.url = f"http://{self.address}"
-        self.data = data
+        super().__init__()
+        self.url = f"http://{free_address()}"
+        self.parameters = parameters
         self.work = Path(tempfile.mkdtemp(prefix="agezero-varnish-"))  # short: a unix socket lies in it
-        self.work.chmod(0o700)
         self.control = self.work / "agezero.sock"
         place = urlsplit(origin)
         (self.work / "agezero.vcl").write_text(vcl(without=without))
         self._backend = f'backend default {{ .host = "{place.hostname}"; .port = "{place.port}"; }}\n'
-        self.write_vcl(vcl_before, vcl_after, include=include)
-        self.parameters = parameters
+        self.write_vcl(before, after, include=include)
         data.mkdir(parents=True, exist_ok=True)
-        self.state = PositionFile(data / "position.json")
-        self.driver = VarnishDriver(self.control, self.state, settles=settles, timeout_s=timeout_s)
-        self.client = httpx.Client(base_url=self.url, timeout=CALL_S)
+        self.state = self.position = PositionFile(data / "position.json")
+        self.driver = VarnishDriver(self.control, self.position, settles=settles, timeout_s=timeout_s)
         self._process: subprocess.Popen[bytes] | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
 
     def write_vcl(self, before: str = "", after: str = "", *, include: bool = True) -> Path:
         included = f'include "{self.work / "agezero.vcl"}";\n' if include else ""
         path = self.work / "main.vcl"
         path.write_text(f"vcl 4.1;\n{self._backend}{before}\n{included}{after}\n")
         return path
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the edge's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_S)
 
     # The process
 
@@ -91,7 +75,7 @@ class VarnishEdge:
             "-n",
             self.work / "n",
             "-a",
-            f"front={self.address}",
+            f"front={self.host}",
             "-a",
             f"agezero={self.control},mode=0600",
             "-f",
@@ -113,9 +97,11 @@ class VarnishEdge:
         assert self._process is not None
         if self._process.poll() is not None:
             raise AssertionError(f"varnishd ended:\n{self.output}")
-        with suppress(httpx.TransportError), httpx.Client(transport=httpx.HTTPTransport(uds=str(self.control))) as client:
-            client.request("AGEZERO", "http://agezero/state", timeout=5)
-            return True
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            probe.settimeout(5)
+            probe.connect(str(self.control))
+            probe.sendall(b"AGEZERO /state HTTP/1.1\r\nHost: agezero\r\n\r\n")
+            return probe.recv(12).startswith(b"HTTP/1.1 ")
         return False
 
     @property
@@ -155,10 +141,13 @@ class VarnishEdge:
             self._process.wait()
         self._process = None
 
-    def restart(self) -> None:
-        """The whole of varnishd."""
-        self.stop()
-        self.start()
+    def kill(self) -> None:
+        """kill -9 of manager and child."""
+        assert self._process is not None
+        for pid in (self._process.pid, self.child):
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
 
     def freeze(self) -> None:
         os.kill(self.child, signal.SIGSTOP)
@@ -182,39 +171,12 @@ class VarnishEdge:
         said = subprocess.run(["varnishstat", "-n", self.work / "n", "-1", "-f", name], capture_output=True, text=True, check=True, timeout=CALL_S)
         return int(said.stdout.split()[1])
 
-    # As an agent
-
-    def open(self, length_s: float = LEASE_S) -> None:
-        """What an agent does before the first lease."""
-        self.driver.take_over(self.state.token + 1)
-        self.call(self.driver.restore(self.call(self.driver.probe())))
-        self.lease(length_s)
-
-    def lease(self, length_s: float = LEASE_S) -> None:
-        self.call(self.driver.install(Lease(self.state.token, time.monotonic(), length_s)))
-
-    def purge(self, *what: str | Selector, soft: bool = False) -> None:
-        """Apply purges of paths (with ``*``: prefixes) or selectors; confirmed on return."""
-        selectors = [parse_url(self.url + one) if isinstance(one, str) else one for one in what]
-        seq = self.state.watermark + 1
-        self.call(self.driver.apply([Purge(seq + number, selector, soft) for number, selector in enumerate(selectors)]))
-        self.state.save(seq + len(selectors) - 1, "log")
-
-    def get(self, target: str = "/", **headers: str) -> httpx.Response:
-        return self.client.get(target, headers={name.replace("_", "-"): value for name, value in headers.items()})
-
     def is_hit(self, answer: httpx.Response) -> bool:
         """X-Varnish names the request that stored the object, where there was one."""
         return len(answer.headers["X-Varnish"].split()) == 2
 
     def close(self) -> None:
-        self.client.close()
-        self.call(self.driver.aclose())
-        self.stop()
-        self.state.close()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        super().close()
         shutil.rmtree(self.work)
 
 
