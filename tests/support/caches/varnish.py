@@ -32,7 +32,7 @@ VARNISHD = shutil.which("varnishd", path=f"{os.environ.get('PATH', '')}:/usr/sbi
 class VarnishEdge(CacheEdge):
     """A running Varnish. ``without``: safeguards taken out of the VCL. ``before``, ``after``: the user's own subs round it."""
 
-    def __init__(  # noqa: PLR0913 - every one of them is a case of some test
+    def __init__(
         self,
         origin: str,
         data: Path,

@@ -28,6 +28,7 @@ vcl 4.1;
 import directors;
 import purge;
 import std;
+import str;
 import var;
 import vsthrottle;
 import xkey;
@@ -37,9 +38,11 @@ sub vcl_init {
     # A reload of the VCL in a running child must change nothing. Once no VCL with this file was loaded, the modules have forgotten what they knew.
     if (std.integer(var.global_get("agezero_loaded"), 0) == 0) {
         var.global_set("agezero_boot", "" + std.time2real(now, 0.0) + "-" + std.random(0, 1000000000) + "-" + std.random(0, 1000000000));
-        var.global_set("agezero_until", "0");
-        var.global_set("agezero_issued", "0");
+@EMPTY_PLACES@
         var.global_set("agezero_token", "0");
+        var.global_set("agezero_young", "3600");
+        var.global_set("agezero_issued", "0");  # what was set last is found first
+        var.global_set("agezero_until", "0");
     }
     var.global_set("agezero_loaded", "" + (std.integer(var.global_get("agezero_loaded"), 0) + 1));
 }
@@ -76,6 +79,10 @@ sub agezero_control {
     if (req.url == "/ban") {
         call agezero_ban;
     }
+    if (req.url == "/place") {
+        call agezero_place;
+        return (synth(200));
+    }
     if (req.url == "/lease") {
         # The end is moved last: a reader between the two sees the old end with the new beginning, which is never longer than either.
         var.global_set("agezero_young", req.http.AgeZero-Young);
@@ -101,8 +108,18 @@ sub agezero_purge_urls {
     return (synth(200));
 }
 
+# What is being purged, for agezero_look_again: in a place of its own, before its counter is moved.
+sub agezero_place {
+    if (req.http.AgeZero-Place == "crowded") {
+        var.global_set("agezero_crowded", "" + std.time2real(now, 0.0));
+    } elsif (req.http.AgeZero-Place) {
+        var.global_set("agezero_" + req.http.AgeZero-Place, req.http.AgeZero-Value);
+    }
+}
+
 sub agezero_purge_tags {
     set req.http.AgeZero-Again = "1";
+    call agezero_place;
     if (req.url == "/soft-tags") {
 #+counter
         if (!req.http.AgeZero-Repeat && vsthrottle.is_denied("st", @COUNTER@)) {
@@ -124,6 +141,7 @@ sub agezero_purge_tags {
 # AgeZero-1: the name of the counter of a folder, a host or everything. AgeZero-Repeat: it was moved before.
 sub agezero_ban {
     set req.http.AgeZero-Again = "1";
+    call agezero_place;
 #+counter
     if (!req.http.AgeZero-Repeat && vsthrottle.is_denied(req.http.AgeZero-1, @COUNTER@)) {
         return (synth(503, "a counter is at its end"));
@@ -231,20 +249,42 @@ sub vcl_hit {
 #+young
     # Its fetch may have compared its counters just before a purge and have been stored just after it.
     if (std.real(obj.http.AgeZero-Born, 0.0) + std.real(var.global_get("agezero_young"), 3600.0) > std.time2real(now, 0.0)) {
-        if (obj.http.AgeZero-Seen != "" + vsthrottle.remaining("u" + regsub("0000" + obj.http.AgeZero-Key, "^.*(.{5})$", "\1"), @COUNTER@)
-            + " " + vsthrottle.remaining("p" + obj.http.AgeZero-P, @COUNTER@)
-            + " " + vsthrottle.remaining("h" + obj.http.AgeZero-H, @COUNTER@)
-            + " " + vsthrottle.remaining("e", @COUNTER@)) {
-            set req.http.AgeZero-Gone = purge.hard();
-            return (pass);
-        }
-        if (obj.http.AgeZero-Tag && obj.http.AgeZero-Tag != "" + vsthrottle.remaining("t", @COUNTER@)) {
+        call agezero_look_again;
+        if (req.http.AgeZero-Gone) {
             set req.http.AgeZero-Gone = purge.hard();
             return (pass);
         }
     }
 #-young
 }
+
+#+young
+# A counter moved since the fetch of this object began: was it for a purge that names it? A URL's counter says so itself. Those of folders and
+# hosts, and of all tags, are shared, so what was purged a moment ago stands in a few places until it is settled; beyond that any may be meant.
+sub agezero_look_again {
+    unset req.http.AgeZero-Gone;
+    if (obj.http.AgeZero-Seen != "" + vsthrottle.remaining("u" + regsub("0000" + obj.http.AgeZero-Key, "^.*(.{5})$", "\1"), @COUNTER@)) {
+        set req.http.AgeZero-Gone = "url";
+    }
+    if (obj.http.AgeZero-Wide != "" + vsthrottle.remaining("p" + obj.http.AgeZero-P, @COUNTER@)
+        + " " + vsthrottle.remaining("h" + obj.http.AgeZero-H, @COUNTER@) + " " + vsthrottle.remaining("e", @COUNTER@)) {
+        set req.http.AgeZero-Bones = "=" + regsuball(obj.http.AgeZero-Url, "%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?]", "");
+@WIDE_PLACES@
+        unset req.http.AgeZero-Bones;
+    }
+    if (obj.http.AgeZero-Tag && obj.http.AgeZero-Tag != "" + vsthrottle.remaining("t", @COUNTER@)) {
+        set req.http.AgeZero-Bones = " " + obj.http.X-HashTwo + " ";
+@TAG_PLACES@
+        unset req.http.AgeZero-Bones;
+    }
+    if (std.real(obj.http.AgeZero-Born, 0.0) < std.real(var.global_get("agezero_crowded"), 0.0) + 1.0
+        && (obj.http.AgeZero-Wide != "" + vsthrottle.remaining("p" + obj.http.AgeZero-P, @COUNTER@)
+        + " " + vsthrottle.remaining("h" + obj.http.AgeZero-H, @COUNTER@) + " " + vsthrottle.remaining("e", @COUNTER@)
+        || (obj.http.AgeZero-Tag && obj.http.AgeZero-Tag != "" + vsthrottle.remaining("t", @COUNTER@)))) {
+        set req.http.AgeZero-Gone = "any";
+    }
+}
+#-young
 
 sub vcl_miss {
     if (req.http.AgeZero-Off) {
@@ -255,6 +295,7 @@ sub vcl_miss {
 sub vcl_deliver {
     unset resp.http.AgeZero-Url;
     unset resp.http.AgeZero-Seen;
+    unset resp.http.AgeZero-Wide;
     unset resp.http.AgeZero-Tag;
     unset resp.http.AgeZero-Born;
     unset resp.http.AgeZero-Key;
@@ -296,6 +337,7 @@ sub vcl_backend_fetch {
         var.set("agezero_h", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/).*$", "\1")), "^.*(.{4})$", "\1"));
         call agezero_count;
         var.set("agezero_seen", var.get("agezero_now"));
+        var.set("agezero_wide_seen", var.get("agezero_wide"));
         var.set("agezero_soft_seen", var.get("agezero_soft"));
         var.set("agezero_tag_seen", var.get("agezero_tag"));
         var.set("agezero_soft_tag_seen", var.get("agezero_soft_tag"));
@@ -303,8 +345,8 @@ sub vcl_backend_fetch {
 }
 
 sub agezero_count {
-    var.set("agezero_now", "" + vsthrottle.remaining("u" + var.get("agezero_u"), @COUNTER@)
-        + " " + vsthrottle.remaining("p" + var.get("agezero_p"), @COUNTER@)
+    var.set("agezero_now", "" + vsthrottle.remaining("u" + var.get("agezero_u"), @COUNTER@));
+    var.set("agezero_wide", "" + vsthrottle.remaining("p" + var.get("agezero_p"), @COUNTER@)
         + " " + vsthrottle.remaining("h" + var.get("agezero_h"), @COUNTER@)
         + " " + vsthrottle.remaining("e", @COUNTER@));
     var.set("agezero_soft", "" + vsthrottle.remaining("s" + var.get("agezero_u"), @COUNTER@));
@@ -334,9 +376,10 @@ sub agezero_store {
     set beresp.http.AgeZero-H = var.get("agezero_h");
     set beresp.http.AgeZero-Born = std.time2real(now, 0.0);
     set beresp.http.AgeZero-Seen = var.get("agezero_seen");
+    set beresp.http.AgeZero-Wide = var.get("agezero_wide_seen");
 #+counter
     call agezero_count;
-    if (var.get("agezero_now") != var.get("agezero_seen") || var.get("agezero_soft") != var.get("agezero_soft_seen")
+    if (var.get("agezero_now") != var.get("agezero_seen") || var.get("agezero_wide") != var.get("agezero_wide_seen") || var.get("agezero_soft") != var.get("agezero_soft_seen")
         || (beresp.http.AgeZero-Tag && (var.get("agezero_tag") != var.get("agezero_tag_seen")
         || var.get("agezero_soft_tag") != var.get("agezero_soft_tag_seen")))) {
         # Whoever waits for it fetches for himself, at once and together; the next fetch is stored again.

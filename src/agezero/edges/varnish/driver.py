@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING, Kind, Selector
@@ -21,28 +19,17 @@ from agezero.edges.position import PositionFile
 from agezero.edges.varnish import names
 from agezero.edges.varnish.bans import Bans
 from agezero.edges.varnish.connection import Connections, Reply
-from agezero.edges.varnish.vcl import URLS_MAX
+from agezero.edges.varnish.settling import SETTLE_TICK_S, TAGS_MAX, Command, Places, Unsettled, due_of, parts, settling
+from agezero.edges.varnish.vcl import PLACES, URLS_MAX
 from agezero.ports import Capabilities, DriverFailed, Lease
 
 CAPABILITIES = Capabilities(exact=frozenset(Kind), fences=True, restores=True, soft=True)
-T = TypeVar("T")
 _TRY = "agezero/~"
 TIMEOUT_S = 10.0
 SETTLE_S = 1.0
-SETTLE_TICK_S = 0.1
-SETTLED_MAX = 300
-"""URLs in one ban."""
 SETTLE_REPLY_S = 0.5
 """A slower answer doesn't show that the cache had been running all the time; the purge is given again."""
 OVERDUE_S = 10.0
-TAGS_MAX = 30
-"""In one command."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Command:
-    path: str
-    headers: Mapping[str, str]
 
 
 class VarnishDriver:
@@ -56,7 +43,8 @@ class VarnishDriver:
         self._boot = ""
         self._bans = Bans()
         self._settles = settles
-        self._unsettled: list[tuple[float, _Command]] = []
+        self._unsettled: list[Unsettled] = []
+        self._places = Places()
         self._settling: asyncio.Task[None] | None = None
 
     def take_over(self, token: int) -> None:
@@ -74,6 +62,7 @@ class VarnishDriver:
             raise DriverFailed(f"the edge obeys a newer agent, token {reply.headers['agezero-token']}; this one holds {self._state.token}")
         if reply.headers["agezero-boot"] != self._boot:
             self._unsettled.clear()  # with all that was stored
+            self._places = Places()
         self._boot = reply.headers["agezero-boot"]
         return self._boot
 
@@ -99,8 +88,8 @@ class VarnishDriver:
     async def install(self, lease: Lease) -> None:
         """Convert the lease to the wall clock that VCL reads; it began when it was asked for, not now."""
         now_s = time.monotonic()
-        if self._unsettled and now_s - self._unsettled[0][0] > OVERDUE_S:
-            raise DriverFailed(f"purges given {now_s - self._unsettled[0][0]:.0f} s ago could not be given again yet")
+        if self._unsettled and now_s - self._unsettled[0].given_s > OVERDUE_S:
+            raise DriverFailed(f"purges given {now_s - self._unsettled[0].given_s:.0f} s ago could not be given again yet")
         issued_s = time.time() - (now_s - lease.asked_at_s)
         until_s, young_s = issued_s + lease.length_s, 2 * OVERDUE_S + lease.length_s
         await self._do("/lease", {"AgeZero-Issued": f"{issued_s:.3f}", "AgeZero-Until": f"{until_s:.3f}", "AgeZero-Young": f"{young_s:.3f}"})
@@ -123,23 +112,25 @@ class VarnishDriver:
 
     # Commands
 
-    def _commands(self, purges: Sequence[Purge], *, soft: bool) -> Iterator[_Command]:
+    def _commands(self, purges: Sequence[Purge], *, soft: bool) -> Iterator[Command]:
         """Those for URLs and tags. Each URL once."""
         before = "/soft-" if soft else "/"
         chosen = [purge.selector for purge in purges if purge.soft is soft]
         urls = dict.fromkeys(selector.value for selector in chosen if selector.kind is Kind.URL)
-        for part in _parts(map(names.url_names, urls), URLS_MAX):
+        for part in parts(map(names.url_names, urls), URLS_MAX):
             counters = {f"AgeZero-{number}": counter for number, (_, counter) in enumerate(part, 1)}
-            yield _Command(before + "urls", {"AgeZero-Keys": " ".join(key for key, _ in part), **counters})
+            yield Command(before + "urls", {"AgeZero-Keys": " ".join(key for key, _ in part), **counters})
         keys = dict.fromkeys(key for selector in chosen if selector.kind is Kind.TAG and (key := names.tag_key(selector.value)))
-        for tags in _parts(keys, TAGS_MAX):
-            yield _Command(before + "tags", {"AgeZero-Keys": " ".join(tags)})
+        for tags in parts(keys, 1 if len(keys) <= PLACES // 2 else TAGS_MAX):
+            yield Command(before + "tags", {"AgeZero-Keys": " ".join(tags)})
 
-    async def _all(self, commands: Sequence[_Command]) -> None:
-        replies = await _together(self._do(command.path, command.headers) for command in commands)
-        again = [command for command, reply in zip(commands, replies, strict=True) if "agezero-again" in reply.headers]
+    async def _all(self, commands: Sequence[Command]) -> None:
+        entries = [self._places.put(command) for command in commands]
+        replies = await _together(self._do(entry.command.path, entry.command.headers) for entry in entries)
+        now_s = time.monotonic()
+        again = [replace(entry, given_s=now_s) for entry, reply in zip(entries, replies, strict=True) if "agezero-again" in reply.headers]
         if again and self._settles:
-            self._unsettled += [(time.monotonic(), command) for command in again]
+            self._unsettled += again
             self._state.unsettled = True  # comes to the disk with the watermark that says that they are applied
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle())
@@ -154,19 +145,19 @@ class VarnishDriver:
 
     async def _settle(self) -> None:
         while self._unsettled:
-            await asyncio.sleep(max(SETTLE_TICK_S, self._unsettled[0][0] + SETTLE_S - time.monotonic()))
-            until_s = self._unsettled[0][0] + SETTLE_TICK_S if self._unsettled else 0.0
-            due = [(given_s, command) for given_s, command in self._unsettled if given_s <= until_s]
-            if due and not await self._again(due):
+            await asyncio.sleep(max(SETTLE_TICK_S, self._unsettled[0].given_s + SETTLE_S - time.monotonic()))
+            due = due_of(self._unsettled)
+            if not await self._again(due):
                 await asyncio.sleep(SETTLE_S)
                 continue
             self._unsettled = [entry for entry in self._unsettled if entry not in due]
+            self._places.release(due)
         self._state.settled()
 
-    async def _again(self, due: Sequence[tuple[float, _Command]]) -> bool:
+    async def _again(self, due: Sequence[Unsettled]) -> bool:
         """Remove what was fetched before they were confirmed, without moving a counter. False where that itself was not confirmed in time."""
         try:
-            for command in settling([command for _, command in due], time.monotonic() - due[-1][0]):
+            for command in settling(due, time.monotonic()):
                 async with asyncio.timeout(SETTLE_REPLY_S):
                     await self._do(command.path, command.headers)
         except (DriverFailed, TimeoutError):
@@ -174,30 +165,12 @@ class VarnishDriver:
         return True
 
 
-def settling(commands: Sequence[_Command], age_s: float) -> Iterator[_Command]:
-    """What removes objects that are older than ``age_s`` and named by ``commands``. A soft purge can only be given again."""
-    keys = {
-        path: dict.fromkeys(key for command in commands if command.path == path for key in command.headers["AgeZero-Keys"].split())
-        for path in ("/urls", "/tags", "/soft-urls", "/soft-tags")
-    }
-    bans = dict.fromkeys(command.headers["AgeZero-Ban"] for command in commands if command.path == "/ban")
-    bans |= dict.fromkeys(names.key_ban(part) for part in _parts(keys["/urls"], SETTLED_MAX))
-    bans |= dict.fromkeys(names.tag_ban((tag,)) for tag in keys["/tags"])
-    for ban in bans:
-        yield _Command("/ban", {"AgeZero-Repeat": "1", "AgeZero-Ban": f"obj.age > {age_s:.3f}s && {ban}"})
-    for path in ("/soft-urls", "/soft-tags"):
-        for part in _parts(keys[path], TAGS_MAX):
-            yield _Command(path, {"AgeZero-Repeat": "1", "AgeZero-Keys": " ".join(part)})
+def _ban(selector: Selector) -> Command:
+    return Command("/ban", {"AgeZero-1": names.counter(selector), "AgeZero-Ban": names.ban(selector)}, wide=f"={names.bones(_beginning(selector))}")
 
 
-def _ban(selector: Selector) -> _Command:
-    return _Command("/ban", {"AgeZero-1": names.counter(selector), "AgeZero-Ban": names.ban(selector)})
-
-
-def _parts(items: Iterable[T], most: int) -> Iterator[tuple[T, ...]]:
-    rest = iter(items)
-    while part := tuple(islice(rest, most)):
-        yield part
+def _beginning(selector: Selector) -> str:
+    return selector.value + "/" if selector.kind is Kind.HOST else selector.value
 
 
 async def _together(calls: Iterable[Coroutine[object, object, Reply]]) -> list[Reply]:

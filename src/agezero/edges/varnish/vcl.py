@@ -8,6 +8,8 @@ from importlib import resources
 
 URLS_MAX = 16
 """In one command."""
+PLACES = 8
+"""Of recent purges of prefixes, hosts and everything, and as many of tags."""
 SAFEGUARDS = frozenset({"counter", "young", "fence", "spelling", "validators"})
 
 _COUNTER = "4000000000, 100000000000y"
@@ -26,6 +28,21 @@ _BUMP = """\
             set req.http.AgeZero-Again = "1";
         }}
     }}
+"""
+WIDE_PLACES = tuple(f"wide{number}" for number in range(1, PLACES + 1))
+TAG_PLACES = tuple(f"tag{number}" for number in range(1, PLACES + 1))
+EMPTY = "!"
+"""What stands in a place that names nothing: no URL and no tag is found by it."""
+
+_WIDE_PLACE = """\
+        if (str.startswith(req.http.AgeZero-Bones, var.global_get("agezero_wide{number}") + "")) {{
+            set req.http.AgeZero-Gone = "wide";
+        }}
+"""
+_TAG_PLACE = """\
+        if (str.contains(req.http.AgeZero-Bones, " " + var.global_get("agezero_tag{number}") + " ")) {{
+            set req.http.AgeZero-Gone = "tag";
+        }}
 """
 _CANARY = """
     if (var.get("agezero_url") ~ "^[^/]*/\\.well-known/agezero/") {
@@ -47,9 +64,12 @@ def vcl(canary: str = "", without: Collection[str] = ()) -> str:
     host, _, port = canary.rpartition(":")
     values = {
         "BUMPS": "".join(_BUMP.format(number=number) for number in range(1, URLS_MAX + 1)).rstrip(),
+        "EMPTY_PLACES": "\n".join(f'        var.global_set("agezero_{place}", "{EMPTY}");' for place in (*WIDE_PLACES, *TAG_PLACES)),
+        "WIDE_PLACES": "".join(_WIDE_PLACE.format(number=number) for number in range(1, PLACES + 1)).rstrip(),
+        "TAG_PLACES": "".join(_TAG_PLACE.format(number=number) for number in range(1, PLACES + 1)).rstrip(),
         "CANARY": _CANARY if canary else "",
         "CANARY_BACKEND": _CANARY_BACKEND.format(host=host.strip("[]"), port=port) if canary else "",
     }
-    text = re.sub(r"@(BUMPS|CANARY|CANARY_BACKEND)@", lambda match: values[match[1]], text)
+    text = re.sub(r"@(BUMPS|EMPTY_PLACES|WIDE_PLACES|TAG_PLACES|CANARY|CANARY_BACKEND)@", lambda match: values[match[1]], text)
     text = _SAFEGUARD.sub(lambda match: "" if match[1] in without else match[2], text)
     return text.replace("@COUNTER@", _COUNTER).replace("@RECENT@", _RECENT)
