@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -157,8 +157,7 @@ class VarnishEdge(CacheEdge):
 
     def admin(self, *command: str) -> str:
         """``varnishadm``."""
-        said = subprocess.run(["varnishadm", "-n", self.work / "n", *command], capture_output=True, text=True, check=True, timeout=CALL_S)
-        return said.stdout
+        return self._tool("varnishadm", *command)
 
     def reload(self, before: str = "", after: str = "", *, include: bool = True) -> None:
         """``vcl.load`` and ``vcl.use``, as a user does."""
@@ -166,10 +165,37 @@ class VarnishEdge(CacheEdge):
         self.admin("vcl.load", name, str(self.write_vcl(before, after, include=include)))
         self.admin("vcl.use", name)
 
+    def loaded(self) -> list[str]:
+        """The names of the VCLs, oldest first."""
+        return [line.split()[-1] for line in self.admin("vcl.list").splitlines() if line.strip()]
+
+    def log(self) -> str:
+        """What varnishlog has."""
+        return self._tool("varnishlog", "-d")
+
+    def raw(self, target: str, host: str) -> bytes:
+        """The answer's head to a GET of exactly this target and host."""
+        address, _, port = self.host.rpartition(":")
+        with socket.create_connection((address, int(port)), CALL_S) as connection:
+            connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def command(self, path: str, headers: Mapping[str, str]) -> str:
+        """The answer to a command of another agent."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(CALL_S)
+            connection.connect(str(self.control))
+            connection.sendall(f"AGEZERO {path} HTTP/1.1\r\nHost: agezero\r\nConnection: close\r\n{lines}\r\n".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    def _tool(self, *command: str) -> str:
+        said = subprocess.run([command[0], "-n", self.work / "n", *command[1:]], capture_output=True, text=True, check=True, timeout=CALL_S)
+        return said.stdout
+
     def stat(self, name: str) -> int:
         """A counter of varnishstat."""
-        said = subprocess.run(["varnishstat", "-n", self.work / "n", "-1", "-f", name], capture_output=True, text=True, check=True, timeout=CALL_S)
-        return int(said.stdout.split()[1])
+        return int(self._tool("varnishstat", "-1", "-f", name).split()[1])
 
     def is_hit(self, answer: httpx.Response) -> bool:
         """X-Varnish names the request that stored the object, where there was one."""

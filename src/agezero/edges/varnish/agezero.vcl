@@ -79,8 +79,8 @@ sub agezero_control {
     if (req.url == "/ban") {
         call agezero_ban;
     }
-    if (req.url == "/place") {
-        call agezero_place;
+    if (req.url == "/empty") {
+        var.global_set("agezero_" + req.http.AgeZero-Place, "!");
         return (synth(200));
     }
     if (req.url == "/lease") {
@@ -108,18 +108,28 @@ sub agezero_purge_urls {
     return (synth(200));
 }
 
-# What is being purged, for agezero_look_again: in a place of its own, before its counter is moved.
+# What is being purged, for agezero_look_again: in a place of its own, before any counter is moved. As long as it has no limit it concerns every object;
+# then those alone whose fetch began earlier. Where there is no place left, it's any object that is not younger.
 sub agezero_place {
     if (req.http.AgeZero-Place == "crowded") {
         var.global_set("agezero_crowded", "" + std.time2real(now, 0.0));
     } elsif (req.http.AgeZero-Place) {
+        var.global_set("agezero_limit_" + req.http.AgeZero-Place, "-1");
         var.global_set("agezero_" + req.http.AgeZero-Place, req.http.AgeZero-Value);
+    }
+    if (!req.http.AgeZero-Repeat && vsthrottle.is_denied("o", @COUNTER@)) {
+        return (synth(503, "a counter is at its end"));
+    }
+}
+
+sub agezero_placed {
+    if (req.http.AgeZero-Place && req.http.AgeZero-Place != "crowded") {
+        var.global_set("agezero_limit_" + req.http.AgeZero-Place, "" + vsthrottle.remaining("o", @COUNTER@));
     }
 }
 
 sub agezero_purge_tags {
     set req.http.AgeZero-Again = "1";
-    call agezero_place;
     if (req.url == "/soft-tags") {
 #+counter
         if (!req.http.AgeZero-Repeat && vsthrottle.is_denied("st", @COUNTER@)) {
@@ -128,11 +138,13 @@ sub agezero_purge_tags {
 #-counter
         set req.http.AgeZero-Count = xkey.softpurge(req.http.AgeZero-Keys);
     } else {
+        call agezero_place;
 #+counter
         if (!req.http.AgeZero-Repeat && vsthrottle.is_denied("t", @COUNTER@)) {
             return (synth(503, "a counter is at its end"));
         }
 #-counter
+        call agezero_placed;
         set req.http.AgeZero-Count = xkey.purge(req.http.AgeZero-Keys);
     }
     return (synth(200));
@@ -147,6 +159,7 @@ sub agezero_ban {
         return (synth(503, "a counter is at its end"));
     }
 #-counter
+    call agezero_placed;
     if (std.ban(req.http.AgeZero-Ban)) {
         return (synth(200));
     }
@@ -296,6 +309,7 @@ sub vcl_deliver {
     unset resp.http.AgeZero-Url;
     unset resp.http.AgeZero-Seen;
     unset resp.http.AgeZero-Wide;
+    unset resp.http.AgeZero-Order;
     unset resp.http.AgeZero-Tag;
     unset resp.http.AgeZero-Born;
     unset resp.http.AgeZero-Key;
@@ -338,6 +352,7 @@ sub vcl_backend_fetch {
         call agezero_count;
         var.set("agezero_seen", var.get("agezero_now"));
         var.set("agezero_wide_seen", var.get("agezero_wide"));
+        var.set("agezero_order_seen", var.get("agezero_order"));
         var.set("agezero_soft_seen", var.get("agezero_soft"));
         var.set("agezero_tag_seen", var.get("agezero_tag"));
         var.set("agezero_soft_tag_seen", var.get("agezero_soft_tag"));
@@ -349,6 +364,7 @@ sub agezero_count {
     var.set("agezero_wide", "" + vsthrottle.remaining("p" + var.get("agezero_p"), @COUNTER@)
         + " " + vsthrottle.remaining("h" + var.get("agezero_h"), @COUNTER@)
         + " " + vsthrottle.remaining("e", @COUNTER@));
+    var.set("agezero_order", "" + vsthrottle.remaining("o", @COUNTER@));
     var.set("agezero_soft", "" + vsthrottle.remaining("s" + var.get("agezero_u"), @COUNTER@));
     var.set("agezero_tag", "" + vsthrottle.remaining("t", @COUNTER@));
     var.set("agezero_soft_tag", "" + vsthrottle.remaining("st", @COUNTER@));
@@ -376,6 +392,7 @@ sub agezero_store {
     set beresp.http.AgeZero-H = var.get("agezero_h");
     set beresp.http.AgeZero-Born = std.time2real(now, 0.0);
     set beresp.http.AgeZero-Seen = var.get("agezero_seen");
+    set beresp.http.AgeZero-Order = var.get("agezero_order_seen");
     set beresp.http.AgeZero-Wide = var.get("agezero_wide_seen");
 #+counter
     call agezero_count;

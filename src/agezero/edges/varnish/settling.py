@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 from agezero.edges.varnish import names
-from agezero.edges.varnish.vcl import EMPTY, TAG_PLACES, WIDE_PLACES
+from agezero.edges.varnish.vcl import TAG_PLACES, WIDE_PLACES
 
 T = TypeVar("T")
 SETTLE_TICK_S = 0.1
@@ -84,7 +84,7 @@ def settling(due: Sequence[Unsettled], now_s: float) -> Iterator[Command]:
             yield Command(path, {"AgeZero-Repeat": "1", "AgeZero-Keys": " ".join(part)})
     for entry in due:
         if entry.place:
-            yield Command("/place", {"AgeZero-Place": entry.place, "AgeZero-Value": EMPTY})
+            yield Command("/empty", {"AgeZero-Place": entry.place})
 
 
 def _bans(commands: Sequence[Command]) -> list[str]:

@@ -31,16 +31,16 @@ _BUMP = """\
 """
 WIDE_PLACES = tuple(f"wide{number}" for number in range(1, PLACES + 1))
 TAG_PLACES = tuple(f"tag{number}" for number in range(1, PLACES + 1))
-EMPTY = "!"
-"""What stands in a place that names nothing: no URL and no tag is found by it."""
 
 _WIDE_PLACE = """\
-        if (str.startswith(req.http.AgeZero-Bones, var.global_get("agezero_wide{number}") + "")) {{
+        if (str.startswith(req.http.AgeZero-Bones, var.global_get("agezero_wide{number}") + "")
+            && std.integer(obj.http.AgeZero-Order, 4294967295) > std.integer(var.global_get("agezero_limit_wide{number}"), -1)) {{
             set req.http.AgeZero-Gone = "wide";
         }}
 """
 _TAG_PLACE = """\
-        if (str.contains(req.http.AgeZero-Bones, " " + var.global_get("agezero_tag{number}") + " ")) {{
+        if (str.contains(req.http.AgeZero-Bones, " " + var.global_get("agezero_tag{number}") + " ")
+            && std.integer(obj.http.AgeZero-Order, 4294967295) > std.integer(var.global_get("agezero_limit_tag{number}"), -1)) {{
             set req.http.AgeZero-Gone = "tag";
         }}
 """
@@ -64,7 +64,7 @@ def vcl(canary: str = "", without: Collection[str] = ()) -> str:
     host, _, port = canary.rpartition(":")
     values = {
         "BUMPS": "".join(_BUMP.format(number=number) for number in range(1, URLS_MAX + 1)).rstrip(),
-        "EMPTY_PLACES": "\n".join(f'        var.global_set("agezero_{place}", "{EMPTY}");' for place in (*WIDE_PLACES, *TAG_PLACES)),
+        "EMPTY_PLACES": "\n".join(f'        var.global_set("agezero_{place}", "!");' for place in (*WIDE_PLACES, *TAG_PLACES)),
         "WIDE_PLACES": "".join(_WIDE_PLACE.format(number=number) for number in range(1, PLACES + 1)).rstrip(),
         "TAG_PLACES": "".join(_TAG_PLACE.format(number=number) for number in range(1, PLACES + 1)).rstrip(),
         "CANARY": _CANARY if canary else "",
