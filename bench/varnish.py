@@ -7,6 +7,7 @@ the stock PURGE of every handbook. All write ahead, on as many connections as th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import shutil
 import socket
@@ -30,7 +31,6 @@ from agezero.ports import Lease
 from bench import wrk
 from bench.edges import plain
 from bench.harness import Figure, NotMeasured, Scale, Tick, at_least, at_most, beside, free_address, in_turn, percentile, process, wait_until
-from bench.service import answers
 
 CONNECTIONS = 4
 BATCH = 1000
@@ -76,10 +76,19 @@ def _program(folder: Path, origin: str, *, ours: bool) -> Iterator[tuple[str, Pa
     command += ["-f", work / "main.vcl", "-s", "malloc,512m", "-j", "none"]
     try:
         with process(command, folder / "output.log") as child:
-            wait_until(lambda: answers(address, "/"), child, folder / "output.log")
+            wait_until(lambda: _listens(control), child, folder / "output.log")
             yield address, control
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _listens(control: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+        connection.settimeout(5)
+        connection.connect(str(control))
+        connection.sendall(b"PURGE / HTTP/1.1\r\nHost: agezero\r\n\r\n")
+        return connection.recv(9).startswith(b"HTTP/1.1")
+    return False
 
 
 @asynccontextmanager
