@@ -46,4 +46,11 @@ CACHES = {
         race={"without": "race"},
         fence={"without": "fence"},
     ),
+    "varnish": CacheCase(
+        "varnish",
+        "running_varnish",
+        ("varnishd",),
+        race={"without": ("counter", "young"), "settles": False},
+        fence={"without": ("fence",)},
+    ),
 }
