@@ -17,7 +17,7 @@ def _open(options: Squid, folder: Path) -> OpenEdge:
 KIND = DriverKind(
     title="Squid 5 or newer",
     capabilities=CAPABILITIES,
-    notes={"restart": "its helper maps the purge table again before it answers"},
+    notes={"the purge table outlives a restart of the cache": "its helper maps it again before it answers"},
     open=_open,
     configuration=configuration,
     examine=examine,
