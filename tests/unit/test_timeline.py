@@ -49,3 +49,11 @@ def test_thinned_out_it_is_bounded_and_never_says_a_time_too_early(steps: list[t
 def test_it_needs_some_points() -> None:
     with pytest.raises(ValueError, match="at least 4"):
         Timeline(3)
+
+
+def test_every_second_point_of_the_older_half_goes() -> None:
+    line = Timeline(8)
+    for mark in range(9):
+        line.reached(mark, 10 * mark)
+    assert len(line) == 7
+    assert [line.when(mark) for mark in range(9)] == [None, 20, 20, 40, 40, 50, 60, 70, 80]

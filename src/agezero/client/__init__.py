@@ -12,7 +12,7 @@ Each purge is sent under an idempotency key of its own, so sending it again afte
 """
 
 from agezero.client.asynchronous import AsyncClient, AsyncPurge
-from agezero.client.errors import ClientError, Denied, NoSuchPurge, NotTheService, Refused, Unavailable, Unreachable, WaitTimeout
+from agezero.client.errors import ClientError, Denied, NotFound, NotTheService, Refused, Unavailable, Unreachable, WaitTimeout
 from agezero.client.flows import Event
 from agezero.client.synchronous import Client, Purge
 from agezero.wire import Accepted, AuditRow, Edge, EdgeProgress, FieldError, Named, PurgeDetail
@@ -31,7 +31,7 @@ __all__ = [
     "Event",
     "FieldError",
     "Named",
-    "NoSuchPurge",
+    "NotFound",
     "NotTheService",
     "Purge",
     "PurgeDetail",

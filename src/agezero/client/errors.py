@@ -47,8 +47,8 @@ class Denied(Refused):
     """The key is missing, not valid, or may not do this (401, 403)."""
 
 
-class NoSuchPurge(Refused):
-    """No purge of this service, or none that this key may see (404)."""
+class NotFound(Refused):
+    """There is no such purge or edge, or none that this key may see (404)."""
 
 
 class Unavailable(Refused):
@@ -67,5 +67,5 @@ class WaitTimeout(ClientError):
 
 def refused(problem: ProblemDetails) -> Refused:
     """The error for what the service said."""
-    kinds = {401: Denied, 403: Denied, 404: NoSuchPurge, 429: Unavailable, 503: Unavailable}
+    kinds = {401: Denied, 403: Denied, 404: NotFound, 429: Unavailable, 503: Unavailable}
     return kinds.get(problem.status, Refused)(problem)

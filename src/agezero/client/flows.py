@@ -58,6 +58,11 @@ class Pause:
 Flow = Generator[Request | Pause, Response | None, T]
 
 
+class _Contract(msgspec.Struct):
+    message: str
+    help: str
+
+
 @dataclass(frozen=True, slots=True)
 class Base:
     """Where the service is, for errors; and the clock, monotonic, in seconds."""
@@ -168,10 +173,19 @@ def decoded(base: Base, response: Response, kind: type[T]) -> T:
     try:
         if 200 <= response.status < 300:
             return msgspec.json.decode(response.body, type=kind)
-        problem = msgspec.json.decode(response.body, type=wire.ProblemDetails)
+        problem = _problem(response)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise foreign(base, response.status) from None
     raise refused(problem)
+
+
+def _problem(response: Response) -> wire.ProblemDetails:
+    """RFC 9457, or as ImageKit's calls say it, and the service of a path that it does not know."""
+    try:
+        return msgspec.json.decode(response.body, type=wire.ProblemDetails)
+    except msgspec.ValidationError:
+        contract = msgspec.json.decode(response.body, type=_Contract)
+        return wire.ProblemDetails("about:blank", contract.message, response.status, hint=contract.help)
 
 
 def foreign(base: Base, status: int) -> ClientError:
