@@ -93,7 +93,7 @@ sub agezero_control {
     return (synth(404, "unknown command"));
 }
 
-# Up to 16 URLs. AgeZero-Keys: their keys for xkey; AgeZero-1 to -16: the names of their counters.
+# Up to 32 URLs. AgeZero-Keys: their keys for xkey; AgeZero-1 to -32: the names of their counters.
 sub agezero_purge_urls {
     set req.http.AgeZero-Kind = "u";
     if (req.url == "/soft-urls") {

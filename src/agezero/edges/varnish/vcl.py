@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from importlib import resources
 
-URLS_MAX = 16
+URLS_MAX = 32
 """In one command."""
 PLACES = 8
 """Of recent purges of prefixes, hosts and everything, and as many of tags."""
