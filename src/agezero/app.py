@@ -18,6 +18,7 @@ import structlog
 import uvloop
 
 from agezero.agent import Agent
+from agezero.audit import Audit
 from agezero.background import background
 from agezero.config import Config, parse_address
 from agezero.control import Control
@@ -27,9 +28,12 @@ from agezero.errors import UserError
 from agezero.fleet import FleetEdge, open_edges, running_edges, settle_lineage, tables
 from agezero.http.application import build_application
 from agezero.http.metrics import HttpMetrics
+from agezero.http.native.routes import Native
 from agezero.http.server import HttpServer
+from agezero.journal import Journal
 from agezero.keys import KeyStore
 from agezero.lineage import Lineage
+from agezero.log.history import SqliteHistory
 from agezero.log.sqlite import SqliteLog
 from agezero.metrics import FleetMetrics
 from agezero.registry import SqliteRegistry
@@ -69,28 +73,32 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
     """The whole service, started; ended with the block."""
     address = parse_address(config.api.listen)
     metrics = HttpMetrics()
-    with _storage(config) as (purge_log, edges, keys, control):
+    with _storage(config) as (purge_log, edges, keys, control, native):
         FleetMetrics(purge_log, control.ledger, tables(edges), metrics.registry)
-        http = HttpServer(build_application(config, control, keys, metrics), address.host, address.port)
+        http = HttpServer(build_application(config, control, keys, metrics, native), address.host, address.port)
         purge_log.start()
         async with (
             running_edges(edges, purge_log, control) as agents,
-            background(control.run(), _refresh(keys), _started(control, agents)),
+            background(control.run(), _refresh(keys), _started(control, agents), native.audit.run()),
             http,
         ):
-            yield http
-            log.info("stopping")
+            try:
+                yield http
+            finally:
+                log.info("stopping")
+                control.progress.close()  # who waits is let go now, and need not be cut off
+        await native.audit.flush()
         await purge_log.stop()
 
 
 @contextlib.contextmanager
-def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeyStore, Control]]:
+def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeyStore, Control, Native]]:
     """Everything that lies in the data directory."""
     data = config.data_dir
     with contextlib.ExitStack() as open_files:
         open_files.enter_context(prepare(data))
         check(data)
-        connections = [open_files.enter_context(contextlib.closing(open_database(data))) for _ in range(3)]
+        connections = [open_files.enter_context(contextlib.closing(open_database(data))) for _ in range(5)]
         with in_words(data):
             keys = KeyStore(connections[0], os.environ.get(KEY_ENV) or None)
             purge_log = SqliteLog(connections[1], config.log.retention_purges)
@@ -98,10 +106,12 @@ def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeySt
             settle_lineage(Lineage(connections[0]), purge_log, edges)
             ids = RequestIds(service_secret(connections[0]))
             control = Control(purge_log, SqliteRegistry(connections[2]), ids, config.lease.lease_s, config.lease.margin_s)
+            history = SqliteHistory(connections[3])
+            native = Native(Journal(control, history), Audit(connections[4], history))
             first = keys.first()
         if first:
             _tell(f"A private key was made for you; it is shown only now:\n\n    {first}\n")
-        yield purge_log, edges, keys, control
+        yield purge_log, edges, keys, control, native
 
 
 def _addresses(config: Config) -> Iterator[str]:

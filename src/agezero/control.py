@@ -17,7 +17,8 @@ from agezero.core.ledger import Effect, Grant, Ledger, Member, Refuse, Save
 from agezero.core.purge import RequestIds
 from agezero.core.selector import Selector
 from agezero.core.steps import HeadKnown
-from agezero.ports import LeaseRefused, PurgeLog, Registry, RegistryUnavailable, StatusUnknown
+from agezero.ports import Accepted, LeaseRefused, PurgeLog, Registry, RegistryUnavailable, StatusUnknown, Submission
+from agezero.progress import Progress
 
 _RECOVERING = "waiting for an edge to report, or for its lease to run out"
 RETRY_S = 1.0
@@ -45,9 +46,10 @@ class Control:
     """One per process, within its event loop."""
 
     def __init__(self, purge_log: PurgeLog, registry: Registry, ids: RequestIds, lease_s: float, margin_s: float) -> None:
-        self._log = purge_log
+        self.log = self._log = purge_log
         self._registry = registry
-        self._ids = ids
+        self.ids = self._ids = ids
+        self.progress = Progress()
         self.ledger = Ledger(lease_s, margin_s, registry.load(), purge_log.head, time.monotonic())
         self._saving = asyncio.Lock()
         self._watchers: list[tuple[int, Callable[[HeadKnown], None]]] = []
@@ -59,9 +61,13 @@ class Control:
 
     # For HTTP
 
-    async def submit(self, selector: Selector, key_id: str, *, soft: bool = False) -> str:
+    async def submit(self, selector: Selector, key_id: str, *, soft: bool = False, address: str = "") -> str:
         """The request id, once the purge is durable. Raises :class:`agezero.ports.LogUnavailable`."""
-        return self._ids.seal(await self._log.append(selector, key_id, soft=soft))
+        return self._ids.seal(await self._log.append(selector, key_id, soft=soft, address=address))
+
+    async def submit_many(self, submission: Submission) -> Accepted:
+        """See :meth:`agezero.ports.PurgeLog.append_many`."""
+        return await self._log.append_many(submission)
 
     def completed(self, request_id: str) -> bool | None:
         """Is it proven? None: not an id of this service. One comparison in memory. Raises :class:`agezero.ports.StatusUnknown`."""
@@ -109,12 +115,12 @@ class Control:
     async def report(self, name: str, token: int, watermark: int, trouble: str) -> None:
         """See :class:`agezero.ports.ControlSide`."""
         self.ledger.report(name, token, watermark, trouble)
-        self._moved()
+        self._told(name)
 
     async def renew(self, name: str, token: int, watermark: int) -> float:
         """See :class:`agezero.ports.ControlSide`."""
         *before, answer = self.ledger.renew(name, token, watermark, time.monotonic())
-        self._moved()
+        self._told(name)
         await self._carry_out(before)
         if isinstance(answer, Refuse):
             raise LeaseRefused(answer.reason)
@@ -154,10 +160,16 @@ class Control:
         self._log.trim_to = self.ledger.completed
         self._moved()
 
+    def _told(self, name: str) -> None:
+        self.progress.confirmed(name, self.ledger.members[name].watermark)
+        self._moved()
+
     def _moved(self) -> None:
         """Something may have become complete, recovered or released."""
         if self.ledger.recovered:
             self.recovered.set()
+            self.progress.complete(self.ledger.completed)
+        self.progress.ring()
         for tier, changed in self._watchers:
             released = self.ledger.released(tier)
             if released != self._released.get(tier, released):

@@ -20,6 +20,49 @@ class BelowFloor(Exception):
     """A reader asked for entries that retention has removed; it must purge everything."""
 
 
+class IdempotencyConflict(Exception):
+    """The idempotency key was used for another purge before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One purge of several selectors, and what is kept with it.
+
+    ``fingerprint``: of all that was asked for; a submission of the same key and idempotency key counts as the same purge, if it has the same one.
+    """
+
+    selectors: tuple[Selector, ...]
+    key_id: str
+    soft: bool = False
+    address: str = ""
+    note: str = ""
+    idempotency_key: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The entries of a purge: it is complete when ``last`` is, which is also what its id seals. ``repeated``: it had been accepted before."""
+
+    first: int
+    last: int
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeRecord:
+    """An accepted purge, as retention has kept it. ``accepted_ms``: milliseconds since 1970, by the clock of who accepted it."""
+
+    first: int
+    last: int
+    selectors: tuple[Selector, ...]
+    key_id: str
+    accepted_ms: int
+    soft: bool = False
+    address: str = ""
+    note: str = ""
+
+
 class PurgeLog(Protocol):
     """The durable, ordered log. Entries are contiguous in what ``read`` gives."""
 
@@ -41,8 +84,15 @@ class PurgeLog(Protocol):
         """The highest seq that retention has removed; entries begin at ``floor + 1``."""
         ...
 
-    async def append(self, selector: Selector, key_id: str, *, soft: bool = False) -> int:
+    async def append(self, selector: Selector, key_id: str, *, soft: bool = False, address: str = "") -> int:
         """Durable on return; returns the seq. Raises :class:`LogUnavailable`."""
+        ...
+
+    async def append_many(self, submission: Submission) -> Accepted:
+        """One entry for each selector, contiguous and in order; all of them durable on return, none after a failure.
+
+        Raises :class:`LogUnavailable`, :class:`IdempotencyConflict`.
+        """
         ...
 
     async def read(self, after: int, limit: int) -> Sequence[Purge]:
@@ -55,6 +105,25 @@ class PurgeLog(Protocol):
 
     async def wait(self, after: int) -> None:
         """Return once ``head`` > ``after``."""
+        ...
+
+
+class PurgeHistory(Protocol):
+    """The purges in the log with all that was kept of them, for people. Slow beside the log itself: it may read a disk.
+
+    All methods raise :class:`LogUnavailable`. An answer may have fewer purges than asked for, but has one if there is one.
+    """
+
+    async def find(self, last: int) -> PurgeRecord | None:
+        """The purge whose last entry this is; None where there is none, or retention has removed it."""
+        ...
+
+    async def before(self, seq: int, limit: int) -> Sequence[PurgeRecord]:
+        """Purges with ``last`` < ``seq``, newest first."""
+        ...
+
+    async def after(self, seq: int, limit: int) -> Sequence[PurgeRecord]:
+        """Purges with ``last`` > ``seq``, oldest first."""
         ...
 
 
@@ -132,11 +201,13 @@ class Capabilities:
     """The driver keeps a durable purge table and can load it into a cache that lost its own."""
     soft: bool = False
     """A soft purge leaves the object to be served stale while it is revalidated; without it, every purge is hard."""
+    method: str = ""
+    """By what it purges, for people: "table", "purge and ban"."""
 
     @property
     def words(self) -> tuple[str, ...]:
         """For people: the kinds, narrow to wide, and whatever else it does."""
-        more = {"soft": self.soft, "fences": self.fences}
+        more = {"soft": self.soft, "fences": self.fences, f"by {self.method}": bool(self.method)}
         return (*(kind.value for kind in Kind if kind in self.exact), *(word for word, can in more.items() if can))
 
 
@@ -191,18 +262,23 @@ class EdgeDriver(Protocol):
 
 
 __all__ = [
+    "Accepted",
     "BelowFloor",
     "Capabilities",
     "ControlSide",
     "DriverFailed",
     "DriverRefused",
     "EdgeDriver",
+    "IdempotencyConflict",
     "Lease",
     "LeaseRefused",
     "LogUnavailable",
+    "PurgeHistory",
     "PurgeLog",
+    "PurgeRecord",
     "Registry",
     "RegistryUnavailable",
     "StatusUnknown",
+    "Submission",
     "Superseded",
 ]

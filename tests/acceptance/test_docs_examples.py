@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from support.clients import node_modules, python_of
@@ -27,6 +28,14 @@ PLAIN = {
     "purge.rb": ("ruby",),
 }
 """Example → programs it needs; the first one runs it."""
+
+NATIVE = {
+    "native-purge.sh": (("sh", "curl", "jq"), "completed"),
+    "native-events.sh": (("sh", "curl", "jq"), "completed"),
+    "native-audit.sh": (("sh", "curl", "jq"), "url "),
+    "native.py": ((sys.executable,), "completed"),
+}
+"""Example of the native API → programs it needs, and how its output begins."""
 
 SDK: dict[str, Callable[[], str]] = {
     "sdk.py": lambda: str(python_of("imagekitio5")),
@@ -47,7 +56,7 @@ COMPLETED = {"purge.sh": '{"status":"Completed"}'}
 
 
 def test_every_example_is_run_or_parsed() -> None:
-    assert set(EXAMPLES) == {*PLAIN, *SDK, *SYNTAX}
+    assert set(EXAMPLES) == {*PLAIN, *NATIVE, *SDK, *SYNTAX}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -63,6 +72,16 @@ def test_plain_http_says_what_was_wrong(name: str, service: Service, tmp_path: P
     assert done.returncode != 0
     assert "The URL is not valid for cache purging." in done.stderr
     assert "is not under an endpoint" in done.stderr
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_native_example_works(name: str, service: Service, tmp_path: Path) -> None:
+    programs, output = NATIVE[name]
+    require(*programs)
+    httpx.post(f"{service.url}/v1/purges", json={"urls": [f"{service.edge}/docs/earlier"]}, auth=(service.key, "")).raise_for_status()
+    done = _run(name, [programs[0]], service, tmp_path, f"{service.edge}/docs/{name}?w=100")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(output), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", SDK)

@@ -50,6 +50,11 @@ def test_the_document_names_all_that_is_served(api: Api) -> None:
     assert set(document["paths"]) == {
         "/v1/files/purge",
         "/v1/files/purge/{requestId}",
+        "/v1/purges",
+        "/v1/purges/{id}",
+        "/v1/purges/{id}/events",
+        "/v1/events",
+        "/v1/audit",
         "/v1/edges",
         "/v1/edges/{name}",
         "/healthz",

@@ -1,25 +1,44 @@
-"""The real HTTP side, on a real socket in a thread of its own, in front of purges in memory."""
+"""The real HTTP side, on a real socket in a thread of its own: ImageKit's calls in front of purges in memory, the native ones in front of a real
+log and control side, with an edge in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import httpx
 
+from agezero.agent import Agent
+from agezero.audit import Audit
+from agezero.background import background
 from agezero.config import Config
+from agezero.control import Control
+from agezero.core.purge import RequestIds
+from agezero.database import open_database
 from agezero.http.application import build_application
 from agezero.http.metrics import HttpMetrics
+from agezero.http.native.routes import Native
 from agezero.http.server import HttpServer
+from agezero.journal import Journal
 from agezero.keys import KeyStore
+from agezero.log.history import SqliteHistory
+from agezero.log.sqlite import SqliteLog
+from agezero.registry import SqliteRegistry
+from support.edges import MemoryEdge, MemoryStore
 from support.purges import MemoryPurges
 
 KEY = "private_api_contract_test"
 ENDPOINT = "https://cdn.example.com/site"
+SECRET = b"a secret of at least thirty-two bytes, of the tests"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,33 +48,73 @@ class Api:
     keys: KeyStore
     client: httpx.Client
     """Sends KEY."""
+    native: Native
+    edge: MemoryEdge
+    """Named ``edge``: what applies the purges of the native API."""
+    log: SqliteLog
+    loop: asyncio.AbstractEventLoop
+
+    def within(self, work: Callable[[], T]) -> T:
+        """Do it in the service's event loop."""
+
+        async def done() -> T:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(done(), self.loop).result(30)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    port: int
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
+    native: Native
+    edge: MemoryEdge
+    log: SqliteLog
 
 
 @contextmanager
-def running_api(config: Config | None = None) -> Iterator[Api]:
-    """Serve on a free port until the block ends."""
+def running_api(config: Config | None = None, data: Path | None = None, edges: int = 1) -> Iterator[Api]:
+    """Serve on a free port until the block ends. ``data``: a directory to find again what was there."""
+    if data is None:
+        with TemporaryDirectory() as folder, running_api(config, Path(folder), edges) as api:
+            yield api
+        return
     config = config or Config(endpoints=(ENDPOINT,))
     keys = KeyStore(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False), given=KEY)
     purges = MemoryPurges()
-    app = build_application(config, purges, keys, HttpMetrics())
     started: threading.Event = threading.Event()
-    running: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
+    running: list[_Running] = []
 
     async def serve() -> None:
-        stop = asyncio.Event()
-        async with HttpServer(app, "127.0.0.1", 0) as server:
-            running.append((server.port, asyncio.get_running_loop(), stop))
-            started.set()
-            await stop.wait()
+        log, store = SqliteLog(open_database(data)), MemoryStore()
+        registry, history, rows = (open_database(data) for _ in range(3))
+        with closing(log.connection), closing(registry), closing(history), closing(rows):
+            control = Control(log, SqliteRegistry(registry), RequestIds(SECRET), 60, 1)
+            past = SqliteHistory(history)
+            native = Native(Journal(control, past), Audit(rows, past))
+            stop, edge = asyncio.Event(), MemoryEdge()
+            log.start()
+            app = build_application(config, purges, keys, HttpMetrics(), native)
+            agents = [Agent("edge", edge, log, control, store)] if edges else []
+            async with background(control.run(), native.audit.run(), *(agent.run() for agent in agents)), HttpServer(app, "127.0.0.1", 0) as server:
+                for agent in agents:
+                    await agent.serving.wait()
+                running.append(_Running(server.port, asyncio.get_running_loop(), stop, native, edge, log))
+                started.set()
+                await stop.wait()
+                control.progress.close()
+            await native.audit.flush()
+            await log.stop()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     assert started.wait(30)
-    port, loop, stop = running[0]
+    it = running[0]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=(KEY, ""), timeout=30) as client:
-            yield Api(f"http://127.0.0.1:{port}", purges, keys, client)
+        with httpx.Client(base_url=f"http://127.0.0.1:{it.port}", auth=(KEY, ""), timeout=30) as client:
+            yield Api(f"http://127.0.0.1:{it.port}", purges, keys, client, it.native, it.edge, it.log, it.loop)
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        it.loop.call_soon_threadsafe(it.stop.set)
         thread.join(30)
     assert not thread.is_alive()

@@ -19,7 +19,7 @@ class MemoryPurges:
         self.broken = False
         self._ids = RequestIds(b"a secret of at least thirty-two bytes")
 
-    async def submit(self, selector: Selector, key_id: str) -> str:
+    async def submit(self, selector: Selector, key_id: str, *, address: str = "") -> str:  # noqa: ARG002
         self._break()
         if self.unavailable:
             raise LogUnavailable(self.unavailable)

@@ -9,7 +9,7 @@ import functools
 import sys
 from typing import Any
 
-from agezero import app
+from agezero import fleet
 from agezero.cli.main import run
 from agezero.edges.nginx.process import EdgeProcess
 
@@ -19,5 +19,5 @@ if __name__ == "__main__":
     safeguard = sys.argv[1]
     assert safeguard in SAFEGUARDS
     without: dict[str, Any] = {safeguard: False}
-    setattr(app, "EdgeProcess", functools.partial(EdgeProcess, **without))  # noqa: B010 (a type is replaced by something like it)
+    setattr(fleet, "EdgeProcess", functools.partial(EdgeProcess, **without))  # noqa: B010 (a type is replaced by something like it)
     sys.exit(run(sys.argv[2:]))

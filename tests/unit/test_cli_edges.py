@@ -31,6 +31,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
 @pytest.mark.usefixtures("api")
 def test_edges_are_listed_in_columns(capsys: Capture) -> None:
+    capsys.readouterr()  # what the start had to say
     assert run(["edges"]) == Exit.OK
     rows = [line.split(maxsplit=6) for line in capsys.readouterr().out.splitlines()]
     assert rows == [

@@ -204,14 +204,14 @@ def test_the_slots_that_were_touched_are_counted_once_each() -> None:
 
 def test_lookups_that_nobody_needs_are_not_made() -> None:
     epochs = table()
-    assert len(list(epochs._slots("a.example/b/c?d/e"))) == 1
+    assert len(list(epochs.places("a.example/b/c?d/e"))) == 1
     epochs.apply(1, Selector(Kind.HOST, "b.example"))
-    assert len(list(epochs._slots("a.example/b/c?d/e"))) == 2
+    assert len(list(epochs.places("a.example/b/c?d/e"))) == 2
     epochs.apply(1, Selector(Kind.PREFIX, "b.example/"))
-    assert len(list(epochs._slots("a.example/b/c?d/e"))) == 4  # the slash in the query is none
+    assert len(list(epochs.places("a.example/b/c?d/e"))) == 4  # the slash in the query is none
     epochs.apply(1, of_length(13))
     epochs.apply(1, of_length(18))  # longer than the URL
-    assert len(list(epochs._slots("a.example/b/c?d/e"))) == 5
+    assert len(list(epochs.places("a.example/b/c?d/e"))) == 5
 
 
 def test_a_table_goes_on_from_where_its_file_ended() -> None:

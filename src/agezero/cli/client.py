@@ -1,104 +1,73 @@
-"""A client of the purge API, as small as the commands need."""
+"""The client for commands: :mod:`agezero.client`, its errors as ways in which a command ends."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
-from urllib.parse import quote
 
-import httpx
-
+from agezero import client as api
 from agezero.cli.output import CommandFailed, Exit
+from agezero.wire import Edge
 
-PATH = "/v1/files/purge"
-EDGES_PATH = "/v1/edges"
-REQUEST_TIMEOUT_S = 30
-POLL_MIN_S = 0.01
-POLL_MAX_S = 0.5
+_URL_HINT = "is `agezero up` running there? --url or AGEZERO_URL gives the address"
+_CODES: tuple[tuple[type[api.ClientError], Exit], ...] = (
+    (api.Refused, Exit.REFUSED),
+    (api.WaitTimeout, Exit.TIMEOUT),
+    (api.Unreachable, Exit.UNREACHABLE),
+    (api.NotTheService, Exit.UNREACHABLE),
+    (api.ClientError, Exit.FAILED),
+)
 
 
 class Client:
     """Talks to the service at ``url``. All methods raise :class:`CommandFailed`; ``deadline_s`` is on the monotonic clock."""
 
-    def __init__(self, url: str, key: str) -> None:
-        self._url = url
-        try:
-            self._http = httpx.Client(base_url=url, auth=(key, ""), timeout=REQUEST_TIMEOUT_S, trust_env=False)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise CommandFailed(Exit.FAILED, f"{url!r} is not a URL: {error}", "expected something like http://127.0.0.1:8080") from None
+    def __init__(self, url: str, key: str, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        with _in_words():
+            self._api = api.Client(url, key, patience_s=self._left_s())
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        self._http.close()
+        self._api.close()
 
-    def submit(self, url: str, deadline_s: float) -> str:
-        """Purge ``url``; the request id."""
-        return self._text(self._request("POST", PATH, {"url": url}, deadline_s), "requestId")
+    def submit(self, url: str) -> str:
+        """Purge ``url``; its id."""
+        with _in_words():
+            return self._api.purge(urls=[url]).id
 
-    def status(self, request_id: str, deadline_s: float) -> str:
+    def status(self, purge_id: str) -> str:
         """``Pending`` or ``Completed``."""
-        return self._text(self._request("GET", f"{PATH}/{quote(request_id, safe='')}", None, deadline_s), "status")
+        with _in_words():
+            return self._api.status(purge_id).state.capitalize()
 
-    def edges(self, deadline_s: float) -> list[dict[str, Any]]:
-        """The fleet, as ``GET /v1/edges`` tells it."""
-        edges = self._member(self._request("GET", EDGES_PATH, None, deadline_s), "edges", list)
-        return list(edges)
+    def edges(self) -> Sequence[Edge]:
+        """The fleet."""
+        with _in_words():
+            return self._api.edges()
 
-    def remove_edge(self, name: str, deadline_s: float) -> None:
+    def remove_edge(self, name: str) -> None:
         """It is gone for good."""
-        response = self._request("DELETE", f"{EDGES_PATH}/{quote(name, safe='')}", None, deadline_s)
-        if response.status_code != 204:
-            self._member(response, "", str)
+        with _in_words():
+            self._api.remove_edge(name)
 
-    def wait(self, request_id: str, deadline_s: float) -> None:
+    def wait(self, purge_id: str) -> None:
         """Return once the purge is completed."""
-        pause_s = POLL_MIN_S
-        while self.status(request_id, deadline_s) != "Completed":
-            if time.monotonic() + pause_s > deadline_s:
-                hint = f"it goes on; GET {self._url.rstrip('/')}/readyz says what the service waits for; then `agezero status {request_id} --wait`"
-                raise CommandFailed(Exit.TIMEOUT, f"the purge {request_id} is still Pending", hint)
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, POLL_MAX_S)
+        with _in_words(f"it goes on; `agezero status {purge_id} --wait` waits for it"):
+            self._api.wait(purge_id, self._left_s())
 
-    def _request(self, method: str, path: str, body: dict[str, str] | None, deadline_s: float) -> httpx.Response:
-        """One request, again as long as the service asks to try again later."""
-        while True:
-            try:
-                response = self._http.request(method, path, json=body)
-            except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-                hint = "is `agezero up` running there? --url or AGEZERO_URL gives the address"
-                raise CommandFailed(Exit.UNREACHABLE, f"no answer from {self._url}: {error}", hint) from None
-            later_s = _retry_after_s(response)
-            if later_s is None or time.monotonic() + later_s > deadline_s:
-                return response
-            time.sleep(later_s)
-
-    def _text(self, response: httpx.Response, member: str) -> str:
-        return str(self._member(response, member, str))
-
-    def _member(self, response: httpx.Response, member: str, kind: type) -> Any:
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise self._foreign(response)
-        if response.is_success and isinstance(answer.get(member), kind):
-            return answer[member]
-        if "message" not in answer:
-            raise self._foreign(response)
-        raise CommandFailed(Exit.REFUSED, f"{answer['message']} (HTTP {response.status_code})", str(answer.get("help", "")))
-
-    def _foreign(self, response: httpx.Response) -> CommandFailed:
-        message = f"{self._url} answered {response.status_code}, but not as the purge API does"
-        return CommandFailed(Exit.UNREACHABLE, message, "check --url or AGEZERO_URL: it is the API's address, not the edge's or the website's")
+    def _left_s(self) -> float:
+        return max(0.0, self._deadline_s - time.monotonic())
 
 
-def _retry_after_s(response: httpx.Response) -> float | None:
-    if response.status_code not in (429, 503):
-        return None
-    text = response.headers.get("retry-after", "")
-    return float(text) if text.isascii() and text.isdigit() else None
+@contextlib.contextmanager
+def _in_words(hint: str = _URL_HINT) -> Iterator[None]:
+    try:
+        yield
+    except api.ClientError as error:
+        code = next(code for kind, code in _CODES if isinstance(error, kind))
+        raise CommandFailed(code, str(error), error.hint if code is not Exit.TIMEOUT else hint) from None

@@ -30,9 +30,9 @@ def show(
 
     if context.invoked_subcommand is not None:
         return
-    with Client(url, required_key(key)) as client:
-        edges = client.edges(time.monotonic() + timeout)
-    rows = [[str(edge[column]) if column != "does" else ",".join(edge[column]) for column in COLUMNS] for edge in edges]
+    with Client(url, required_key(key), time.monotonic() + timeout) as client:
+        edges = client.edges()
+    rows = [[edge.name, edge.state, str(edge.tier), str(edge.watermark), str(edge.lag), ",".join(edge.does), edge.trouble] for edge in edges]
     widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
     for row in rows:
         data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -51,6 +51,6 @@ def remove(
     """
     from agezero.cli.client import Client
 
-    with Client(url, required_key(key)) as client:
-        client.remove_edge(name, time.monotonic() + timeout)
+    with Client(url, required_key(key), time.monotonic() + timeout) as client:
+        client.remove_edge(name)
     note(f"the edge {name} is removed; one that fences itself counts until its lease is over")

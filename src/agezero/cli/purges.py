@@ -37,11 +37,11 @@ def purge(
 
     deadline_s = time.monotonic() + timeout
     refused: CommandFailed | None = None
-    with Client(url, required_key(key)) as client:
+    with Client(url, required_key(key), deadline_s) as client:
         request_ids: list[str] = []
         for target in urls:
             try:
-                request_ids.append(client.submit(target, deadline_s))
+                request_ids.append(client.submit(target))
             except CommandFailed as failure:
                 if failure.code is not Exit.REFUSED or len(urls) == 1:
                     raise
@@ -51,7 +51,7 @@ def purge(
             if not wait:
                 data(request_ids[-1])
         if wait:
-            _wait_for(client, request_ids, deadline_s)
+            _wait_for(client, request_ids)
     if refused:
         raise CommandFailed(Exit.REFUSED, f"{len(urls) - len(request_ids)} of {len(urls)} purges were refused")
 
@@ -67,18 +67,18 @@ def status(
     from agezero.cli.client import Client
 
     deadline_s = time.monotonic() + timeout
-    with Client(url, required_key(key)) as client:
+    with Client(url, required_key(key), deadline_s) as client:
         if wait:
             with spinner(f"waiting for {request_id}"):
-                client.wait(request_id, deadline_s)
-        data(client.status(request_id, deadline_s))
+                client.wait(request_id)
+        data(client.status(request_id))
 
 
-def _wait_for(client: Client, request_ids: list[str], deadline_s: float) -> None:
+def _wait_for(client: Client, request_ids: list[str]) -> None:
     began_s = time.monotonic()
     with spinner(f"waiting for {len(request_ids)} purge(s) to be proven"):
         for request_id in request_ids:
-            client.wait(request_id, deadline_s)
+            client.wait(request_id)
             data(f"{request_id} Completed")
     note(f"proven {1000 * (time.monotonic() - began_s):.0f} ms after acceptance")
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agezero.config.edges import ExternalEdge, Mapped, NginxJs
+from agezero.config.edges import ExternalEdge, Mapped
 from agezero.config.settings import Config
 from agezero.core.canonical import InvalidUrl, canonical_authority, split_url
 from agezero.core.endpoint import parse_endpoint
@@ -57,7 +57,7 @@ def _edge_checks(config: Config, edge: ExternalEdge) -> list[tuple[str, Callable
         ("front", lambda: _check_origin(edge.front)),
         ("canary", lambda: parse_address(edge.canary)),
     ]
-    if isinstance(edge, Mapped | NginxJs):
+    if isinstance(edge, Mapped):
         checks.append(("slots", lambda: _check_power_of_two(edge.slots)))
     return checks
 

@@ -56,34 +56,14 @@ class Nginx(Mapped, frozen=True, tag="nginx"):
     """The unix socket on which nginx answers the agent alone."""
 
 
-class NginxJs(ExternalEdge, frozen=True, tag="nginx-njs"):
-    """An nginx of one's own with njs 0.8 or newer."""
-
-    control: str = "/run/agezero/nginx.sock"
-    """The unix socket on which nginx answers the agent alone."""
-    slots: Slots = 1 << 18
-    """Size of the purge table, a power of two."""
-
-
-class TrafficServer(Mapped, frozen=True, tag="trafficserver"):
-    """Apache Traffic Server, by ts_lua."""
-
-    control: str = "127.0.0.1:8080"
-    """Where it listens for the agent."""
-    token_file: str = ""
-    """A file with the token that opens the control path; without it ``<data>/edges/<name>/token``, made at the first start."""
-
-
 class Squid(Mapped, frozen=True, tag="squid"):
     """Squid, by its StoreID helper."""
 
-    control: str = "127.0.0.1:3128"
-    """Where it listens for the agent."""
-    token_file: str = ""
-    """A file with the token that opens the control path; without it ``<data>/edges/<name>/token``, made at the first start."""
+    control: str = "127.0.0.1:8478"
+    """Where it listens for the agent alone: a port of its own on the loopback."""
 
 
-AnyEdge = Varnish | Nginx | NginxJs | TrafficServer | Squid
-DRIVERS: dict[str, type[ExternalEdge]] = {str(kind.__struct_config__.tag): kind for kind in (Varnish, Nginx, NginxJs, TrafficServer, Squid)}
+AnyEdge = Varnish | Nginx | Squid
+DRIVERS: dict[str, type[ExternalEdge]] = {str(kind.__struct_config__.tag): kind for kind in (Varnish, Nginx, Squid)}
 
-__all__ = ["DRIVERS", "AnyEdge", "ExternalEdge", "Mapped", "Nginx", "NginxJs", "Squid", "TrafficServer", "Varnish"]
+__all__ = ["DRIVERS", "AnyEdge", "ExternalEdge", "Mapped", "Nginx", "Squid", "Varnish"]

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import re
 
-import idna
-
 URL_BYTES_MAX = 8192
 """Longest canonical URL in bytes: the request line that nginx, Varnish and Squid accept by default is 8 KiB."""
 
@@ -55,6 +53,8 @@ def canonical_authority(text: str) -> str:
         raise InvalidUrl(f"the authority {text!r} is malformed; expected host or host:port, without user information")
     host = match["host"].lower().removesuffix(".")
     if not host.isascii():
+        import idna  # here: a cache's helper sees ASCII alone, and runs under a Python that may lack it
+
         try:
             host = idna.encode(host, uts46=True).decode("ascii")
         except idna.IDNAError as error:

@@ -106,9 +106,10 @@ class EpochTable:
 
     def newest(self, url: str) -> int:
         """The seq of the newest purge that matches the canonical ``url``, or of one that shares a slot with it; 0 for none."""
-        return max(self.everything, *(self.slots[slot] for slot in self._slots(url)))
+        return max(self.everything, *(self.slots[slot] for slot in self.places(url)))
 
-    def _slots(self, url: str) -> Iterator[int]:
+    def places(self, url: str) -> Iterator[int]:
+        """The slots to which the canonical ``url`` belongs; the same until the gates or the number of slots change."""
         size, gates = len(self.slots), self.gates
         path_end = len(url.partition("?")[0])
         cuts = {length for length in gates.lengths if length <= len(url)}

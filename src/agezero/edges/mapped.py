@@ -15,7 +15,7 @@ from agezero.core.selector import Kind
 from agezero.edges.slots import SlotFile
 from agezero.ports import Capabilities, DriverFailed, Lease
 
-CAPABILITIES = Capabilities(exact=frozenset({Kind.URL, Kind.PREFIX, Kind.HOST, Kind.EVERYTHING}), fences=True, restores=True)
+CAPABILITIES = Capabilities(exact=frozenset({Kind.URL, Kind.PREFIX, Kind.HOST, Kind.EVERYTHING}), fences=True, restores=True, method="table")
 
 
 class Look(Protocol):

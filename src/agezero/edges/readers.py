@@ -49,6 +49,9 @@ _KERNEL_WORDS = 5
 _KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TRIES = 100
 _NONCE_MAX = 2**53  # a double holds it exactly, in Lua as in JavaScript
+_PLACES_MAX = 1 << 16
+"""How many URLs a reader remembers the slots of: some 20 MB."""
+_PLACES_URL_BYTES_MAX = 512
 
 
 class ReaderPage:
@@ -104,6 +107,8 @@ class TableReader:
         self._mapped: tuple[mmap.mmap, memoryview, EpochTable] | None = None
         self._version = -1
         self._inode = 0
+        self._same_kernel = False
+        self._places: dict[str, tuple[int, ...]] = {}
 
     def epoch(self, url: str) -> int | None:
         """The number for the cache key of the canonical ``url``; None: fenced."""
@@ -116,8 +121,8 @@ class TableReader:
         _, page, table = self._mapped
         if not self._read_gates(page, table):
             return None
-        table.everything = page[_EVERYTHING]
-        return table.newest(url)
+        everything, slots = page[_EVERYTHING], table.slots
+        return max(everything, *[slots[place] for place in self._places.get(url) or self._find(url, table)])
 
     def nonce(self) -> int | None:
         """What the writer wrote last; None: no table is mapped."""
@@ -137,7 +142,21 @@ class TableReader:
         if self._mapped is None:
             return False
         page = self._mapped[1]
-        return page[0] == _MAGIC and now_ns < page[_UNTIL] and _kernel_of(page) == self._kernel
+        return page[0] == _MAGIC and now_ns < page[_UNTIL] and (self._same_kernel or self._is_same_kernel(page))
+
+    def _is_same_kernel(self, page: memoryview) -> bool:
+        """Once it is, it stays so: this process does not outlive the kernel."""
+        self._same_kernel = _kernel_of(page) == self._kernel
+        return self._same_kernel
+
+    def _find(self, url: str, table: EpochTable) -> tuple[int, ...]:
+        """Where to look, which takes long to compute and is the same until gates or table change."""
+        places = tuple(table.places(url))
+        if len(self._places) >= _PLACES_MAX:
+            self._places.clear()
+        if len(url) <= _PLACES_URL_BYTES_MAX:
+            self._places[url] = places
+        return places
 
     def _look_again(self, now_ns: int) -> None:
         if self._looked_ns and now_ns - self._looked_ns < self._look_again_ns:
@@ -166,6 +185,7 @@ class TableReader:
             raise ValueError(f"{self._path} is not a purge table")
         self._mapped = (mapped, page, EpochTable(cast(MutableSequence[int], slots)))
         self._version = -1
+        self._same_kernel = False
 
     def _read_gates(self, page: memoryview, table: EpochTable) -> bool:
         """A consistent copy: the version is even and the same before and after. False where there is none: the writer may have died."""
@@ -177,6 +197,7 @@ class TableReader:
             lengths = dict.fromkeys(page[_LENGTHS : _LENGTHS + count], 0)
             if version % 2 == 0 and version == page[_VERSION]:
                 table.gates, self._version = Gates(bool(bits & 1), bool(bits & 2), lengths), version
+                self._places.clear()
         return False
 
 

@@ -14,11 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agezero.config import Config
 from agezero.http.edges import EDGE_PREFIX, EDGES_PATH, ListEdges, RemoveEdge
-from agezero.http.faults import Fault
+from agezero.http.faults import Fault, problem
 from agezero.http.gate import Gate
 from agezero.http.imagekit import PURGE_PATH, STATUS_PREFIX, Call, Status, Submit
 from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
+from agezero.http.native.routes import Native, native_routes
 from agezero.http.openapi import document
 from agezero.http.pages import ByMethod, Page, health, metrics_page, readiness
 from agezero.http.reply import Reply
@@ -46,7 +47,7 @@ class Application:
         return self._router(scope, receive, send)
 
 
-def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: HttpMetrics) -> Application:
+def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: HttpMetrics, native: Native) -> Application:
     """Put the HTTP side together."""
     storage = MemoryStorage()
     purge_limit = RateLimit(storage, "purge", config.limits.purges_per_s)
@@ -54,14 +55,15 @@ def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: H
     submit = Submit(purges, config.served_endpoints, config.wildcards, metrics)
     purge = Call("purge", submit, Gate(keys, purge_limit), purge_limit, metrics)
     status = Call("status", Status(purges), Gate(keys, status_limit), status_limit, metrics)
-    edges = Call("edges", ListEdges(purges), Gate(keys, status_limit), status_limit, metrics)
-    edge = Call("edge", RemoveEdge(purges), Gate(keys, purge_limit), purge_limit, metrics)
+    edges = Call("edges", ListEdges(purges), Gate(keys, status_limit), status_limit, metrics, problem)
+    edge = Call("edge", RemoveEdge(purges, native.audit), Gate(keys, purge_limit), purge_limit, metrics, problem)
     missing = Page("other", Fault.NO_SUCH_PATH.reply, status_limit, metrics)
     routes = [
         Route(PURGE_PATH, ByMethod(purge_limit, metrics, {"POST": purge})),
         Route(STATUS_PREFIX + "{requestId}", ByMethod(status_limit, metrics, {"GET": status})),
         Route(EDGES_PATH, ByMethod(status_limit, metrics, {"GET": edges})),
         Route(EDGE_PREFIX + "{name}", ByMethod(purge_limit, metrics, {"DELETE": edge})),
+        *native_routes(config, native, keys, metrics, purge_limit, status_limit),
         *_pages(purges, status_limit, metrics),
     ]
     return Application(purge, status, Router(routes, redirect_slashes=False, default=missing))

@@ -36,7 +36,7 @@ class PurgeRequest(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(PurgeRequest).decode
 
 
-async def read_body(receive: Receive) -> bytes:
+async def read_body(receive: Receive, bytes_max: int = BODY_BYTES_MAX, too_large: Fault = Fault.BODY_TOO_LARGE) -> bytes:
     """The whole body. Raises :class:`Refused` as soon as it is too long, and when it does not come or ends early."""
     chunks: list[bytes] = []
     size, more = 0, True
@@ -48,8 +48,8 @@ async def read_body(receive: Receive) -> bytes:
                     raise Refused(Fault.INVALID_BODY, "the connection ended before the body did")
                 chunks.append(message.get("body", b""))
                 size += len(chunks[-1])
-                if size > BODY_BYTES_MAX:
-                    raise Refused(Fault.BODY_TOO_LARGE)
+                if size > bytes_max:
+                    raise Refused(too_large)
                 more = message.get("more_body", False)
     except TimeoutError:
         raise Refused(Fault.INVALID_BODY, f"the body did not arrive within {BODY_TIMEOUT_S} s") from None

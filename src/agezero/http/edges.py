@@ -8,9 +8,10 @@ from urllib.parse import unquote
 import msgspec
 from starlette.types import Receive, Scope
 
+from agezero.audit import Audit
 from agezero.control import EdgeView
 from agezero.http.faults import Fault, Refused
-from agezero.http.gate import Visitor
+from agezero.http.gate import Visitor, client_address
 from agezero.http.reply import Reply
 from agezero.http.service import Purges
 
@@ -38,13 +39,16 @@ class ListEdges:
 class RemoveEdge:
     """Needs a key that may purge everything: without the edge, purges complete."""
 
-    def __init__(self, purges: Purges) -> None:
+    def __init__(self, purges: Purges, audit: Audit) -> None:
         self._purges = purges
+        self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
         """204; 404 where there is no such edge."""
-        if not visitor.key.may_purge() or visitor.endpoints is not None:
+        if not visitor.administers:
             raise Refused(Fault.NOT_PERMITTED_EDGES)
-        if not await self._purges.remove_edge(unquote(scope["path"][len(EDGE_PREFIX) :])):
+        name = unquote(scope["path"][len(EDGE_PREFIX) :])
+        if not await self._purges.remove_edge(name):
             raise Refused(Fault.NO_SUCH_EDGE)
+        self._audit.note("edge.remove", visitor.key.id, client_address(scope), name)
         return Reply(204, b"", ())

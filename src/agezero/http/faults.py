@@ -1,21 +1,29 @@
 """Every error the API can answer with, in one table (the contract, "Errors").
 
+ImageKit's calls answer with ``message`` and ``help``; all others with RFC 9457 problem details, made of the same table (:func:`problem`).
+
 ``message`` is ImageKit's own text wherever it is known, because clients compare it. ``help`` says what to do; where a fault has
 a ``detail``, that stands before it and says what was wrong with this very request.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from http import HTTPStatus
 
 import msgspec
 
 from agezero.http.reply import Header, Reply
+from agezero.wire import FieldError, ProblemDetails
 
 DOCS = "See docs/API.md#errors."
 BODY_BYTES_MAX = 64 * 1024
-"""Longest request body. A URL has at most 8 KiB, JSON may escape each byte as six."""
+"""Longest request body of ImageKit's call. A URL has at most 8 KiB, JSON may escape each byte as six."""
+
+PURGE_BYTES_MAX = 1024 * 1024
+"""Longest request body of the native call: a thousand URLs of a kilobyte."""
+PROBLEM: tuple[Header, ...] = ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"))
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -32,6 +40,7 @@ class Fault(Enum):
     INVALID_URL = (400, "Invalid url", "Send one absolute http or https URL of at most 8 KiB, as a string.")
     NOT_PURGEABLE = (400, "The URL is not valid for cache purging.", "Purge a URL under one of its endpoints, with an allowed wildcard or none.")
     INVALID_BODY = (400, "Your request body is not valid.", 'Send a JSON object such as {"url": "https://…"}, encoded in UTF-8, in one go.')
+    INVALID_PARAMETER = (400, "A parameter of the request is not valid.", "GET /openapi.json describes every parameter.")
     UNKNOWN_REQUEST = (400, "No request found for this requestId.", "Use the requestId that a purge on this service was answered with.")
     NO_KEY = (
         401,
@@ -49,11 +58,30 @@ class Fault(Enum):
         "Your private API key is not permitted to remove edges.",
         "Use a key with the permission write that is bound to no endpoint.",
     )
+    NOT_PERMITTED_AUDIT = (
+        403,
+        "Your private API key is not permitted to read the audit.",
+        "Use a key with the permission write that is bound to no endpoint.",
+    )
+    SELECTOR_FORBIDDEN = (403, "Your private API key may not purge all of that.", "`errors` names what is outside; use a key that covers it.")
+    NO_SUCH_PURGE = (
+        404,
+        "There is no purge with this id.",
+        "Use the id that a purge was answered with; a bound key sees only its endpoints' purges.",
+    )
     WRONG_METHOD = (405, "The method is not allowed for this path.", "Use one of the methods in the header Allow.")
     BODY_TOO_LARGE = (413, "Your request body is too large.", f"Send at most {BODY_BYTES_MAX} bytes, with one URL.")
+    PURGE_TOO_LARGE = (413, "Your request body is too large.", f"Send at most {PURGE_BYTES_MAX} bytes; split what is to be purged.")
+    SELECTOR_INVALID = (422, "The purge names what cannot be purged.", "`errors` says what is wrong where; nothing of the purge was done.")
+    IDEMPOTENCY_CONFLICT = (
+        422,
+        "The Idempotency-Key was used for another purge.",
+        "Send a fresh one with each purge; the same only to repeat it.",
+    )
     RATE_LIMITED = (429, "Too many requests with this private API key.", "Wait for the seconds in Retry-After, or raise [limits] in agezero.toml.")
     INTERNAL = (500, "An internal error occurred.", "The service's log tells more; find it there by the x-ik-requestId of this response.")
     LOG_UNAVAILABLE = (503, "The purge could not be recorded, so it was not accepted.", "Send it again later; the service's log says why.")
+    TOO_MANY_STREAMS = (503, "Too many streams of events are open.", "Close some, or come back later with Last-Event-ID; nothing is missed.")
     STATUS_UNKNOWN = (503, "The status is not known at the moment.", "Ask again in a few seconds; GET /readyz says what the service waits for.")
 
     def __init__(self, status: int, message: str, advice: str) -> None:
@@ -68,6 +96,11 @@ class Fault(Enum):
         return Reply(self.status, body, self._plain.headers + headers)
 
     @property
+    def type(self) -> str:
+        """The problem's type, a URI (RFC 9457 §3.1.1)."""
+        return f"urn:agezero:problem:{self.name.lower().replace('_', '-')}"
+
+    @property
     def phrase(self) -> str:
         """The status's name, for people."""
         return HTTPStatus(self.status).phrase
@@ -79,11 +112,27 @@ def retry_after(seconds: int) -> Header:
 
 
 class Refused(Exception):
-    """The request ends here with ``reply``."""
+    """The request ends here."""
 
-    def __init__(self, fault: Fault, detail: str = "", *headers: Header) -> None:
+    def __init__(self, fault: Fault, detail: str = "", *headers: Header, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(fault.message)
-        self.reply = fault.reply(detail, *headers)
+        self.fault = fault
+        self.detail = detail
+        self.headers = headers
+        self.errors = errors
+
+    @property
+    def reply(self) -> Reply:
+        """As ImageKit's calls tell it."""
+        return self.fault.reply(self.detail, *self.headers)
+
+
+def problem(refused: Refused) -> Reply:
+    """As every other call tells it: RFC 9457."""
+    fault = refused.fault
+    detail = _sentence(refused.detail) if refused.detail else ""
+    body = ProblemDetails(fault.type, fault.message, fault.status, detail, fault.advice, refused.errors)
+    return Reply(fault.status, msgspec.json.encode(body), PROBLEM + refused.headers)
 
 
 def _sentence(text: str) -> str:

@@ -12,6 +12,8 @@ import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from starlette.types import Scope
+
 from agezero.core.endpoint import Endpoint, parse_endpoint
 from agezero.http.faults import Fault, Refused
 from agezero.http.limiter import RateLimit, Window
@@ -32,6 +34,17 @@ class Visitor:
     key: Key
     window: Window
     endpoints: tuple[Endpoint, ...] | None
+
+    @property
+    def administers(self) -> bool:
+        """May it do what concerns the whole service?"""
+        return self.key.may_purge() and self.endpoints is None
+
+
+def client_address(scope: Scope) -> str:
+    """Who is at the other end of the connection; behind a proxy, that is the proxy."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 class Gate:

@@ -19,7 +19,7 @@ from agezero.core.selector import Selector, WildcardMisplaced, parse_url
 from agezero.core.wildcards import Wildcards, broken_rule
 from agezero.http.body import purge_url, read_body
 from agezero.http.faults import Fault, Refused, retry_after
-from agezero.http.gate import Gate, Visitor
+from agezero.http.gate import Gate, Visitor, client_address
 from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
 from agezero.http.reply import Reply, new_request_id, send_reply
@@ -36,7 +36,7 @@ STATUS_RETRY_S = 1
 Handler = Callable[[Scope, Receive, Visitor], Awaitable[Reply]]
 
 _log = structlog.get_logger(__name__)
-_TOO_OFTEN = Fault.RATE_LIMITED.reply("", retry_after(1))
+_TOO_OFTEN = Refused(Fault.RATE_LIMITED, "", retry_after(1))
 
 
 class Submitted(msgspec.Struct, frozen=True, rename="camel"):
@@ -51,11 +51,18 @@ _UNKNOWN = Fault.UNKNOWN_REQUEST.reply()
 _STATUSES: dict[bool | None, Reply] = {True: _COMPLETED, False: _PENDING, None: _UNKNOWN}
 
 
-class Call:
-    """One call as an ASGI application."""
+def _contract(refused: Refused) -> Reply:
+    return refused.reply
 
-    def __init__(self, name: str, handler: Handler, gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> None:
+
+class Call:
+    """One call as an ASGI application. ``tell``: how it says that it refuses."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 (its parts)
+        self, name: str, handler: Handler, gate: Gate, limit: RateLimit, metrics: HttpMetrics, tell: Callable[[Refused], Reply] = _contract
+    ) -> None:
         self._name = name
+        self._tell = tell
         self._handler = handler
         self._gate = gate
         self._limit = limit
@@ -69,13 +76,13 @@ class Call:
             visitor = self._gate.recognise(scope["headers"], now_s)
             allowed = self._limit.take(visitor.window)
             rate = self._limit.headers(visitor.window, now_s)
-            reply = await self._handler(scope, receive, visitor) if allowed else _TOO_OFTEN
+            reply = await self._handler(scope, receive, visitor) if allowed else self._tell(_TOO_OFTEN)
         except Refused as refused:
-            reply = refused.reply
+            reply = self._tell(refused)
         except Exception:
             request_id = new_request_id()
             _log.exception("request failed", call=self._name, request_id=request_id.decode())
-            reply = Fault.INTERNAL.reply()
+            reply = self._tell(Refused(Fault.INTERNAL))
         self._requests[self._name, reply.status] += 1
         await send_reply(send, reply, rate, request_id)
 
@@ -96,7 +103,7 @@ class Submit:
         selector = self._selector(purge_url(scope["headers"], await read_body(receive)), visitor)
         began_s = time.perf_counter()
         try:
-            request_id = await self._purges.submit(selector, visitor.key.id)
+            request_id = await self._purges.submit(selector, visitor.key.id, address=client_address(scope))
         except LogUnavailable as error:
             _log.debug("purge refused: the log is unavailable", reason=str(error))
             raise Refused(Fault.LOG_UNAVAILABLE, "", retry_after(LOG_RETRY_S)) from None

@@ -12,6 +12,7 @@ from agezero.http.body import PurgeRequest
 from agezero.http.edges import EDGE_PREFIX, EDGES_PATH, Edges
 from agezero.http.faults import Fault, Problem
 from agezero.http.imagekit import PURGE_PATH, STATUS_PREFIX, Submitted
+from agezero.http.native import openapi as native
 from agezero.http.pages import Health, Readiness
 
 _EXAMPLE_ID = "5d1c4a22e54d6f93b2c1e0a7"
@@ -30,9 +31,9 @@ class StatusAnswer(msgspec.Struct, frozen=True):
 
 def document() -> bytes:
     """The document as JSON."""
-    structs = (PurgeRequest, Submitted, StatusAnswer, Edges, Problem, Health, Readiness)
+    structs = (PurgeRequest, Submitted, StatusAnswer, Edges, Problem, Health, Readiness, *native.STRUCTS)
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
-    for name in ("Submitted", "StatusAnswer", "Edges", "EdgeView", "Problem", "Health", "Readiness"):
+    for name in ("Submitted", "StatusAnswer", "Edges", "EdgeView", "Problem", "Health", "Readiness", *native.CLOSED):
         schemas[name]["additionalProperties"] = False
     schemas["Submitted"]["properties"]["requestId"]["pattern"] = "^[0-9a-f]{24}$"
     return msgspec.json.encode(
@@ -42,7 +43,7 @@ def document() -> bytes:
                 "title": "AgeZero",
                 "version": __version__,
                 "summary": "Cache purging that proves itself.",
-                "description": "ImageKit's purge API. A purge reads Completed once no edge serves anything that it stored before.",
+                "description": "ImageKit's purge API, and one that tells more. A purge is complete once no edge serves what it stored before.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": "/"}],
@@ -70,6 +71,7 @@ def _paths() -> Json:
     return {
         PURGE_PATH: {"post": _purge()},
         STATUS_PREFIX + "{requestId}": {"parameters": [parameter], "get": _status()},
+        **native.paths(),
         EDGES_PATH: {"get": _edges()},
         EDGE_PREFIX + "{name}": {"parameters": [_edge_name()], "delete": _remove_edge()},
         "/healthz": {"get": _page("Is the process alive?", {"200": _json("It is.", "Health", {"status": "alive"})})},
@@ -116,7 +118,7 @@ def _edges() -> Json:
         "operationId": "edges",
         "summary": "The edges, and how far each has come.",
         "security": [{"privateKey": []}],
-        "responses": {"200": _json("All edges, by tier and name.", "Edges", {"edges": [edge]}), **_faults(_KEYED)},
+        "responses": {"200": _json("All edges, by tier and name.", "Edges", {"edges": [edge]}), **native.problems(_KEYED)},
     }
 
 
@@ -133,7 +135,7 @@ def _remove_edge() -> Json:
         "security": [{"privateKey": []}],
         "responses": {
             "204": {"description": "It is removed. One that fences itself counts until its lease is over.", "headers": common},
-            **_faults((Fault.NO_SUCH_EDGE, Fault.NOT_PERMITTED_EDGES, *_KEYED)),
+            **native.problems((Fault.NO_SUCH_EDGE, Fault.NOT_PERMITTED_EDGES, *_KEYED)),
         },
     }
 

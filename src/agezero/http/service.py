@@ -12,7 +12,7 @@ from agezero.core.selector import Selector
 class Purges(Protocol):
     """Submits purges and knows their status."""
 
-    async def submit(self, selector: Selector, key_id: str) -> str:
+    async def submit(self, selector: Selector, key_id: str, *, address: str = "") -> str:
         """The request id, once the purge is durable. Raises :class:`agezero.ports.LogUnavailable`."""
         ...
 

@@ -4,6 +4,9 @@ Theory: one thread writes. While it commits (an fsync), appends pile up; it then
 a thousand callers share one fsync. A caller's future is resolved only after the commit. The newest entries also stay in memory, where
 the agents, who are nearly always at the head, find them without asking SQLite.
 
+A purge may have several entries: ``rest`` counts those that follow within it, so the last one, which the id is made of, has 0. What else is kept
+of such a purge is a row of ``submission``, in the same transaction; a single entry needs none.
+
 The log has an *epoch*, a UUID. A database that was restored from a backup is noticed when an edge has applied more than the log holds
 (``continue_after``): then the log takes a new epoch, so that every edge purges everything first, and goes on far beyond what was handed
 out, so that no seq is used twice.
@@ -26,7 +29,7 @@ import structlog
 
 from agezero.core.purge import Purge
 from agezero.core.selector import Kind, Selector
-from agezero.ports import BelowFloor, LogUnavailable
+from agezero.ports import Accepted, BelowFloor, IdempotencyConflict, LogUnavailable, Submission
 
 log = structlog.get_logger()
 
@@ -37,10 +40,28 @@ CREATE TABLE IF NOT EXISTS purge (
     value TEXT NOT NULL,
     key_id TEXT NOT NULL,
     accepted_ms INTEGER NOT NULL,
-    soft INTEGER NOT NULL DEFAULT 0
+    soft INTEGER NOT NULL DEFAULT 0,
+    address TEXT NOT NULL DEFAULT '',
+    rest INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS submission (
+    last INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    accepted_ms INTEGER NOT NULL,
+    note TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS submission_again ON submission (key_id, idempotency_key) WHERE idempotency_key != '';
 CREATE TABLE IF NOT EXISTS log (epoch TEXT NOT NULL, floor INTEGER NOT NULL);
 """
+_LATER = {"soft": "INTEGER NOT NULL DEFAULT 0", "address": "TEXT NOT NULL DEFAULT ''", "rest": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns of ``purge`` that older versions did not have."""
+_INSERT = "INSERT INTO purge (kind, value, key_id, accepted_ms, soft, address, rest) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_AGAIN = "SELECT first, last, fingerprint FROM submission WHERE key_id = ? AND idempotency_key = ? AND accepted_ms > ? ORDER BY last DESC LIMIT 1"
+IDEMPOTENT_MS = 24 * 3600 * 1000
+"""How long an idempotency key is remembered, if retention keeps its purge that long."""
 TAIL = 10_000
 """How many of the newest entries are kept in memory."""
 BATCH_MAX = 1_000
@@ -51,19 +72,25 @@ TRIM_EVERY = 10_000
 """Entries between two trims by retention."""
 
 
+_Row = tuple[str, str, str, int, bool, str, int]
+"""kind, value, key id, accepted_ms, soft, address, rest."""
+
+
 @dataclass(slots=True)
 class _Append:
-    """``row``: kind, value, key id, accepted_ms, soft."""
+    """``submission``: None for a single entry."""
 
-    row: tuple[str, str, str, int, bool]
-    selector: Selector
-    done: asyncio.Future[int]
+    rows: tuple[_Row, ...]
+    selectors: tuple[Selector, ...]
+    submission: Submission | None
+    done: asyncio.Future[Accepted]
+    outcome: Accepted | IdempotencyConflict | None = None
 
 
 @dataclass(slots=True)
 class _Written:
     appends: list[_Append]
-    first: int = 0
+    head: int = 0
     floor: int = 0
     error: Exception | None = None
 
@@ -88,17 +115,21 @@ class SqliteLog:
     _thread: threading.Thread | None = None
     _loop: asyncio.AbstractEventLoop | None = None
     _trimmed_at: int = 0
+    _last: int = 0
     _complained_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.connection.executescript(SCHEMA)
+        present = {name for _, name, *_ in self.connection.execute("PRAGMA table_info(purge)")}
+        for name in _LATER.keys() - present:
+            self.connection.execute(f"ALTER TABLE purge ADD COLUMN {name} {_LATER[name]}")
         row = self.connection.execute("SELECT epoch, floor FROM log").fetchone()
         if row is None:
             row = (str(uuid.uuid4()), 0)
             self.connection.execute("INSERT INTO log VALUES (?, ?)", row)
         self.epoch, self.floor = row
         (head,) = self.connection.execute("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'purge'), 0)").fetchone()
-        self.head = self._trimmed_at = head
+        self.head = self._last = self._trimmed_at = head
 
     def continue_after(self, watermark: int) -> None:
         """An edge has applied up to ``watermark``. If that is more than the log holds, the log has lost entries: begin a new epoch beyond them."""
@@ -108,10 +139,11 @@ class SqliteLog:
     def begin_epoch(self, beyond: int) -> None:
         """Go on as another log, far beyond ``beyond`` and all that is in this one: entries that were acknowledged may be missing from it."""
         self.epoch = str(uuid.uuid4())
-        self.head = self.floor = self._trimmed_at = max(beyond, self.head) + JUMP
+        self.head = self.floor = self._last = self._trimmed_at = max(beyond, self.head) + JUMP
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.execute("DELETE FROM purge")
+            self.connection.execute("DELETE FROM submission")
             self.connection.execute("DELETE FROM sqlite_sequence WHERE name = 'purge'")
             self.connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('purge', ?)", (self.head,))
             self.connection.execute("UPDATE log SET epoch = ?, floor = ?", (self.epoch, self.floor))
@@ -128,11 +160,25 @@ class SqliteLog:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
-    async def append(self, selector: Selector, key_id: str, *, soft: bool = False) -> int:
+    async def append(self, selector: Selector, key_id: str, *, soft: bool = False, address: str = "") -> int:
         """Durable on return. Raises :class:`LogUnavailable` where SQLite refused; nothing of the entry is kept then."""
+        row = (selector.kind.value, selector.value, key_id, _now_ms(), soft, address, 0)
+        return (await self._queued((row,), (selector,), None)).last
+
+    async def append_many(self, submission: Submission) -> Accepted:
+        """See :meth:`agezero.ports.PurgeLog.append_many`."""
+        selectors, now_ms, rest = submission.selectors, _now_ms(), len(submission.selectors)
+        assert selectors, "a purge names something"
+        rows = tuple(
+            (each.kind.value, each.value, submission.key_id, now_ms, submission.soft, submission.address, rest - number)
+            for number, each in enumerate(selectors, 1)
+        )
+        return await self._queued(rows, selectors, submission)
+
+    async def _queued(self, rows: tuple[_Row, ...], selectors: tuple[Selector, ...], submission: Submission | None) -> Accepted:
         assert self._loop is not None, "start() comes first"
-        done: asyncio.Future[int] = self._loop.create_future()
-        self._queue.put(_Append((selector.kind.value, selector.value, key_id, time.time_ns() // 1_000_000, soft), selector, done))
+        done: asyncio.Future[Accepted] = self._loop.create_future()
+        self._queue.put(_Append(rows, selectors, submission, done))
         return await done
 
     async def read(self, after: int, limit: int) -> Sequence[Purge]:
@@ -183,8 +229,8 @@ class SqliteLog:
 
     def _collect(self, first: _Append) -> tuple[list[_Append], bool]:
         """All that has piled up; False when the last thing asked for was to stop."""
-        batch = [first]
-        while len(batch) < self.batch_max:
+        batch, entries = [first], len(first.rows)
+        while entries < self.batch_max:
             try:
                 append = self._queue.get_nowait()
             except queue.Empty:
@@ -192,30 +238,64 @@ class SqliteLog:
             if append is None:
                 return batch, False
             batch.append(append)
+            entries += len(append.rows)
         return batch, True
 
     def _write(self, batch: list[_Append]) -> _Written:
         with self._reader:
             try:
                 self.connection.execute("BEGIN IMMEDIATE")
-                self.connection.executemany(
-                    "INSERT INTO purge (kind, value, key_id, accepted_ms, soft) VALUES (?, ?, ?, ?, ?)", [append.row for append in batch]
-                )
-                (last,) = self.connection.execute("SELECT last_insert_rowid()").fetchone()
+                rows = self._number(batch)
+                self.connection.executemany(_INSERT, rows)
+                last = self._last + len(rows)
                 floor = self._trim(last)
                 self.connection.execute("COMMIT")
             except sqlite3.Error as error:
                 with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back already
                     self.connection.execute("ROLLBACK")
                 return _Written(batch, error=error)
-        return _Written(batch, first=last - len(batch) + 1, floor=floor)
+        self._last = last
+        return _Written(batch, last, floor)
+
+    def _number(self, batch: list[_Append]) -> list[_Row]:
+        """Say which entries each append gets, and return them all. Nobody else writes: AUTOINCREMENT goes on from the last one, one by one."""
+        rows: list[_Row] = []
+        for append in batch:
+            first = self._last + len(rows) + 1
+            append.outcome = self._again(append) or Accepted(first, first + len(append.rows) - 1)
+            if isinstance(append.outcome, Accepted) and not append.outcome.repeated:
+                rows.extend(append.rows)
+                self._keep(append, append.outcome)
+        return rows
+
+    def _again(self, append: _Append) -> Accepted | IdempotencyConflict | None:
+        """Within the transaction, so that of two at once the second finds the first."""
+        asked = append.submission
+        if asked is None or not asked.idempotency_key:
+            return None
+        oldest_ms = append.rows[0][3] - IDEMPOTENT_MS
+        row = self.connection.execute(_AGAIN, (asked.key_id, asked.idempotency_key, oldest_ms)).fetchone()
+        if row is None:
+            return None
+        first, last, fingerprint = row
+        return Accepted(first, last, repeated=True) if fingerprint == asked.fingerprint else IdempotencyConflict(asked.idempotency_key)
+
+    def _keep(self, append: _Append, accepted: Accepted) -> None:
+        asked = append.submission
+        if asked is not None:
+            row = (accepted.last, accepted.first, asked.key_id, append.rows[0][3], asked.note, asked.idempotency_key, asked.fingerprint)
+            self.connection.execute("INSERT INTO submission VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def _trim(self, last: int) -> int:
         floor = min(last - self.retention, self.trim_to)
         if floor <= self.floor or last - self._trimmed_at < min(TRIM_EVERY, self.retention):
             return self.floor
+        cut = self.connection.execute("SELECT first FROM submission WHERE last > ? ORDER BY last LIMIT 1", (floor,)).fetchone()
+        if cut is not None:
+            floor = min(floor, cut[0] - 1)  # a purge goes as a whole
         self._trimmed_at = last
         self.connection.execute("DELETE FROM purge WHERE seq <= ?", (floor,))
+        self.connection.execute("DELETE FROM submission WHERE last <= ?", (floor,))
         self.connection.execute("UPDATE log SET floor = ?", (floor,))
         self.connection.execute(f"PRAGMA incremental_vacuum({TRIM_EVERY})")
         return floor
@@ -237,12 +317,28 @@ class SqliteLog:
                     append.done.set_exception(LogUnavailable(str(written.error)))
             return
         self.floor = written.floor
-        for seq, append in enumerate(written.appends, written.first):
-            self._tail.append(Purge(seq, append.selector, append.row[-1]))
-            if not append.done.done():
-                append.done.set_result(seq)
-        self.head = written.first + len(written.appends) - 1
+        for append in written.appends:
+            self._settle(append)
+        if self.head == written.head:
+            return
+        self.head = written.head
         for tell in self._on_grown:
             tell(self.head)
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
+
+    def _settle(self, append: _Append) -> None:
+        outcome = append.outcome
+        if isinstance(outcome, Accepted) and not outcome.repeated:
+            for seq, selector in enumerate(append.selectors, outcome.first):
+                self._tail.append(Purge(seq, selector, append.rows[0][4]))
+        if append.done.done():
+            return
+        if isinstance(outcome, Accepted):
+            append.done.set_result(outcome)
+        else:
+            append.done.set_exception(outcome or LogUnavailable("the entry was not written"))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -38,6 +38,14 @@ def _started(case: CacheCase, origin: str, data: Path, options: dict[str, Any]) 
 
 CACHES = {
     "embedded": CacheCase("embedded", "running_embedded", race={"without": "race"}, fence={"without": "fence"}),
+    "squid": CacheCase("squid", "running_squid", ("squid",), race={"without": "race"}, fence={"without": "fence"}),
+    "nginx": CacheCase(
+        "nginx_lua",
+        "running_nginx_lua",
+        ("nginx", "modules/ndk_http_module.so", "modules/ngx_http_lua_module.so"),
+        race={"without": "race"},
+        fence={"without": "fence"},
+    ),
     "varnish": CacheCase(
         "varnish",
         "running_varnish",

@@ -28,7 +28,7 @@ Numbers = Sequence[tuple[int, int]]
 class NginxDriver:
     """Implements :class:`agezero.ports.EdgeDriver`. ``slots`` is written before nginx, so that a restore finds all that was ever confirmed."""
 
-    capabilities = Capabilities(exact=frozenset({Kind.URL, Kind.PREFIX, Kind.HOST, Kind.EVERYTHING}), fences=True, restores=True)
+    capabilities = Capabilities(exact=frozenset({Kind.URL, Kind.PREFIX, Kind.HOST, Kind.EVERYTHING}), fences=True, restores=True, method="table")
 
     def __init__(self, files: Layout, slots: SlotFile, marks: Marks, timeout_s: float = TIMEOUT_S) -> None:
         self._slots = slots

@@ -41,6 +41,7 @@ sub vcl_init {
 @EMPTY_PLACES@
         var.global_set("agezero_token", "0");
         var.global_set("agezero_young", "3600");
+        var.global_set("agezero_moved", "0");
         var.global_set("agezero_issued", "0");  # what was set last is found first
         var.global_set("agezero_until", "0");
     }
@@ -100,6 +101,7 @@ sub agezero_purge_urls {
         set req.http.AgeZero-Kind = "s";
     }
 @BUMPS@
+    var.global_set("agezero_moved", req.xid);  # after the counters: who began later has seen them moved
     if (req.url == "/soft-urls") {
         set req.http.AgeZero-Count = xkey.softpurge(req.http.AgeZero-Keys);
     } else {
@@ -123,6 +125,9 @@ sub agezero_place {
 }
 
 sub agezero_placed {
+    if (!req.http.AgeZero-Repeat) {
+        var.global_set("agezero_moved", req.xid);
+    }
     if (req.http.AgeZero-Place && req.http.AgeZero-Place != "crowded") {
         var.global_set("agezero_limit_" + req.http.AgeZero-Place, "" + vsthrottle.remaining("o", @COUNTER@));
     }
@@ -264,8 +269,9 @@ sub vcl_hit {
         return (pass);
     }
 #+young
-    # Its fetch may have compared its counters just before a purge and have been stored just after it.
-    if (std.real(obj.http.AgeZero-Born, 0.0) + std.real(var.global_get("agezero_young"), 3600.0) > std.time2real(now, 0.0)) {
+    # Its fetch may have compared its counters just before a purge and have been stored just after it. Has there been any since it began?
+    if (!str.startswith(obj.http.AgeZero-Note, "moved=" + var.global_get("agezero_moved") + " ")
+        && std.real(obj.http.AgeZero-Born, 0.0) + std.real(var.global_get("agezero_young"), 3600.0) > std.time2real(now, 0.0)) {
         call agezero_look_again;
         if (req.http.AgeZero-Gone) {
             set req.http.AgeZero-Gone = purge.hard();
@@ -281,7 +287,7 @@ sub vcl_hit {
 sub agezero_look_again {
     unset req.http.AgeZero-Gone;
     set req.http.AgeZero-U = regsub("0000" + obj.http.AgeZero-Key, "^.*(.{5})$", "\1");
-    set req.http.AgeZero-P = regsub(obj.http.AgeZero-Note, "^p=([0-9]*).*$", "\1");
+    set req.http.AgeZero-P = regsub(obj.http.AgeZero-Note, "^.* p=([0-9]*).*$", "\1");
     set req.http.AgeZero-H = regsub(obj.http.AgeZero-Note, "^.* h=([0-9]*).*$", "\1");
     set req.http.AgeZero-Order = regsub(obj.http.AgeZero-Note, "^.* order=([0-9]*).*$", "\1");
     if (!str.endswith(obj.http.AgeZero-Note, " url=" + vsthrottle.remaining("u" + req.http.AgeZero-U, @COUNTER@))) {
@@ -358,6 +364,7 @@ sub vcl_backend_fetch {
         var.set("agezero_u", regsub("0000" + var.get("agezero_key"), "^.*(.{5})$", "\1"));
         var.set("agezero_p", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/[^/?]*/).*$", "\1")), "^.*(.{4})$", "\1"));
         var.set("agezero_h", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/).*$", "\1")), "^.*(.{4})$", "\1"));
+        var.set("agezero_moved_seen", var.global_get("agezero_moved"));  # before the counters
         call agezero_count;
         var.set("agezero_seen", var.get("agezero_now"));
         var.set("agezero_wide_seen", var.get("agezero_wide"));
@@ -397,7 +404,7 @@ sub agezero_store {
     set beresp.http.AgeZero-Url = var.get("agezero_url");
     set beresp.http.AgeZero-Key = var.get("agezero_key");
     set beresp.http.AgeZero-Born = std.time2real(now, 0.0);
-    set beresp.http.AgeZero-Note = "p=" + var.get("agezero_p") + " h=" + var.get("agezero_h") + " order=" + var.get("agezero_order_seen")
+    set beresp.http.AgeZero-Note = "moved=" + var.get("agezero_moved_seen") + " p=" + var.get("agezero_p") + " h=" + var.get("agezero_h") + " order=" + var.get("agezero_order_seen")
         + " wide=" + var.get("agezero_wide_seen") + " tag=" + var.get("agezero_tagged") + " url=" + var.get("agezero_seen");
 #+counter
     call agezero_count;

@@ -1,0 +1,233 @@
+"""What the two clients do, without doing it: generators that yield requests and pauses, and are sent what came of them.
+
+So the rules (what is sent again, how long, what an answer means) stand here once, for sync and async, and can be tested without either.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from agezero import wire
+from agezero.client.errors import ClientError, NotTheService, Unreachable, WaitTimeout, refused
+
+POLL_S = 30.0
+"""Longest wait that one request asks for."""
+AGAIN_S = 0.5
+"""Between two attempts to reach a service that does not answer."""
+REQUEST_S = 30.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """To be sent. ``longer_s``: how much longer than usual the answer may take."""
+
+    method: str
+    path: str
+    query: dict[str, str] = field(default_factory=dict)
+    body: dict[str, Any] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    longer_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came. ``failure``: no answer, and why."""
+
+    status: int = 0
+    body: bytes = b""
+    retry_after_s: float | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Do nothing for a while."""
+
+    s: float
+
+
+Flow = Generator[Request | Pause, Response | None, T]
+
+
+class _Contract(msgspec.Struct):
+    message: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where the service is, for errors; and the clock, monotonic, in seconds."""
+
+    url: str
+    clock: Callable[[], float]
+
+    def unreachable(self, why: str) -> Unreachable:
+        """Nobody answered."""
+        return Unreachable(f"no answer from {self.url}: {why}", "is `agezero up` running there?")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to purge; see docs/API.md."""
+
+    urls: Sequence[str] = ()
+    prefixes: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+    assets: Sequence[str] = ()
+    everything: bool = False
+    mode: wire.Mode = "hard"
+    note: str = ""
+    dry_run: bool = False
+
+    def body(self) -> dict[str, Any]:
+        """As JSON, without what is not asked for."""
+        lists: dict[str, Any] = {name: list(getattr(self, name)) for name in ("urls", "prefixes", "tags", "hosts", "assets")}
+        rest = {"everything": self.everything, "mode": self.mode, "note": self.note, "dry_run": self.dry_run}
+        return {name: value for name, value in (lists | rest).items() if value}
+
+
+def purge(base: Base, wish: Wish, idempotency_key: str | None, deadline_s: float) -> Flow[wire.Accepted]:
+    """Submit. Sent again after a lost connection: the idempotency key makes it the same purge."""
+    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    request = Request("POST", "/v1/purges", body=wish.body(), headers=headers)
+    response = yield from ask(base, request, deadline_s, attempts=2)
+    return decoded(base, response, wire.Accepted)
+
+
+def detail(base: Base, purge_id: str, deadline_s: float) -> Flow[wire.PurgeDetail]:
+    """As it is now."""
+    response = yield from ask(base, Request("GET", f"/v1/purges/{quote(purge_id, safe='')}"), deadline_s)
+    return decoded(base, response, wire.PurgeDetail)
+
+
+def wait(base: Base, purge_id: str, timeout_s: float) -> Flow[wire.PurgeDetail]:
+    """Until it is complete. A service that is away for a while is waited for as well. Raises :class:`WaitTimeout`."""
+    deadline_s = base.clock() + timeout_s
+    known: wire.PurgeDetail | None = None
+    path = f"/v1/purges/{quote(purge_id, safe='')}"
+    while True:
+        left_s = deadline_s - base.clock()
+        poll_s = min(left_s, POLL_S)
+        asked = {"wait": _seconds(poll_s)} if poll_s >= 0.1 else {}
+        try:
+            response = yield from ask(base, Request("GET", path, asked, longer_s=max(0.0, poll_s)), deadline_s)
+            known = decoded(base, response, wire.PurgeDetail)
+        except Unreachable:
+            if base.clock() + AGAIN_S > deadline_s:
+                raise
+            yield Pause(AGAIN_S)
+            continue
+        if known.state == "completed":
+            return known
+        if base.clock() >= deadline_s or not asked:
+            raise WaitTimeout(purge_id, timeout_s, known)
+
+
+def get(base: Base, path: str, query: dict[str, str], kind: type[T], deadline_s: float) -> Flow[T]:
+    """A plain GET."""
+    response = yield from ask(base, Request("GET", path, query), deadline_s)
+    return decoded(base, response, kind)
+
+
+def remove_edge(base: Base, name: str, deadline_s: float) -> Flow[None]:
+    """It is gone for good."""
+    response = yield from ask(base, Request("DELETE", f"/v1/edges/{quote(name, safe='')}"), deadline_s)
+    if response.status != 204:
+        decoded(base, response, dict)
+
+
+def ask(base: Base, request: Request, deadline_s: float, attempts: int = 1) -> Flow[Response]:
+    """One request, again as long as the service asks to come later. Raises :class:`Unreachable`."""
+    while True:
+        response = yield request
+        assert response is not None
+        if response.failure:
+            attempts -= 1
+            if attempts <= 0:
+                raise base.unreachable(response.failure)
+            continue
+        later_s = response.retry_after_s if response.status in (429, 503) else None
+        if later_s is None or base.clock() + later_s > deadline_s:
+            return response
+        yield Pause(later_s)
+
+
+def decoded(base: Base, response: Response, kind: type[T]) -> T:
+    """The answer. Raises :class:`ClientError`."""
+    try:
+        if 200 <= response.status < 300:
+            return msgspec.json.decode(response.body, type=kind)
+        problem = _problem(response)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise foreign(base, response.status) from None
+    raise refused(problem)
+
+
+def _problem(response: Response) -> wire.ProblemDetails:
+    """RFC 9457, or as ImageKit's calls say it, and the service of a path that it does not know."""
+    try:
+        return msgspec.json.decode(response.body, type=wire.ProblemDetails)
+    except msgspec.ValidationError:
+        contract = msgspec.json.decode(response.body, type=_Contract)
+        return wire.ProblemDetails("about:blank", contract.message, response.status, hint=contract.help)
+
+
+def foreign(base: Base, status: int) -> ClientError:
+    """Somebody else answered."""
+    message = f"{base.url} answered {status}, but not as the purge API does"
+    return NotTheService(message, "check the URL: it is the API's address, not the edge's or the website's")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """``data``: JSON. ``id``: go on after it with ``last_event_id``; empty for events about edges."""
+
+    id: str
+    name: str
+    data: Any
+
+
+@dataclass(slots=True)
+class EventReader:
+    """Lines of a stream → events. ``last_id``: where to go on after a lost connection."""
+
+    last_id: str = ""
+    ended: bool = False
+    """The service said that there is nothing more to come."""
+    _id: str | None = None
+    _name: str = ""
+    _data: list[str] = field(default_factory=list)
+
+    def line(self, line: str) -> Event | None:
+        """The event that this line ends, if it does."""
+        if line:
+            self._field(line)
+            return None
+        self.last_id = self.last_id if self._id is None else self._id
+        event = Event(self._id or "", self._name, msgspec.json.decode("\n".join(self._data))) if self._data else None
+        self._id, self._name, self._data = None, "", []
+        return event
+
+    def _field(self, line: str) -> None:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "id":
+            self._id = value
+        elif name == "event":
+            self._name = value
+        elif name == "data":
+            self._data.append(value)
+
+
+def _seconds(s: float) -> str:
+    """As the parameter ``wait`` has it: tenths below 1 s, whole seconds above."""
+    return f"{int(s)}s" if s >= 1 else f"0.{int(s * 10)}s"

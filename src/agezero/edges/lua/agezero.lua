@@ -1,0 +1,391 @@
+-- Reads the purge table that the agent writes (a mapped file, see agezero/edges/readers.py) from LuaJIT: in nginx, OpenResty, Traffic Server.
+--
+--   local agezero = require "agezero"
+--   local t = agezero.open("/var/lib/agezero/slots")
+--   t:epoch(authority, target)            the newest purge that matches, as text for the cache key; nil: bypass the cache
+--   t:nonce()                             what the agent wrote last, as text, so that it sees that this very file is read here; nil: no table
+--   agezero.canonical(authority, target)  the URL's canonical form; nil: it has none
+--
+-- `authority` is the Host that the client asked for, `target` path and query as they came, raw bytes. Nothing here depends on a server.
+--
+-- nil has one meaning: the cache must stay out of it. There is no table yet, its lease is over, another kernel wrote it, it is being written, or the URL
+-- has no canonical form. An error means the same, so a caller wraps each call in pcall. A missing file is not an error: it may come yet.
+--
+-- Canonical form, hash and look-up stand in core/canonical.py and core/epochs.py too; tests/contract/test_lua.py holds them together. The lease is read
+-- before the table, the gates before `everything`, as the agent writes them the other way round. Numbers below 2^53 are exact in a double.
+-- What has to be atomic is read as 8 aligned bytes; a half (4 bytes, no garbage) is read only where the other half does not matter.
+
+local ffi = require "ffi"
+local bit = require "bit"
+
+local bxor, rshift, band = bit.bxor, bit.rshift, bit.band
+local byte, char, find, format, gmatch, gsub, lower, match, sub, upper =
+    string.byte, string.char, string.find, string.format, string.gmatch, string.gsub, string.lower, string.match, string.sub, string.upper
+local tonumber = tonumber
+
+-- Names of our own: every script of a server may share one namespace, and what is declared twice is an error.
+if not pcall(ffi.typeof, "agezero_timespec") then
+    ffi.cdef [[
+        typedef struct { long s; long ns; } agezero_timespec;
+        int agezero_clock_gettime(int, agezero_timespec *) __asm__("clock_gettime");
+        int agezero_open(const char *, int, ...) __asm__("open");
+        int agezero_close(int) __asm__("close");
+        long agezero_lseek(int, long, int) __asm__("lseek");
+        void *agezero_mmap(void *, size_t, int, int, int, long) __asm__("mmap");
+        int agezero_munmap(void *, size_t) __asm__("munmap");
+    ]]
+end
+local C = ffi.C
+
+local CLOCK_MONOTONIC, PROT_READ, MAP_SHARED, SEEK_END = 1, 1, 1, 2
+local O_CLOEXEC = 0x80000 -- and O_RDONLY, which is 0
+local FAILED = ffi.cast("void *", -1)
+
+local SLOTS_AT = 8192
+local SLOTS_MAX = 2 ^ 30
+-- In units of 8 bytes from the start of the file; the readers' page is its second.
+local MAGIC, SIZE, EVERYTHING, UNTIL, NONCE, VERSION, GATES, COUNT, KERNEL, LENGTHS = 512, 513, 514, 515, 516, 517, 518, 519, 520, 528
+local LENGTHS_MAX = 24
+local KERNEL_BYTES = 36
+local TRIES = 100
+local LOOK_AGAIN_NS = 1e9
+
+local URL_BYTES_MAX = 8192
+local SEED, FACTOR = 0x2545F491, 1000003
+local URL, PREFIX, HOST = 0x1B873593, 0x4CF5AD43, 0x38495AB5
+local SLASH, QUESTION = 47, 63
+
+-- The memo of a table: how much its younger half may hold before it becomes the older one, and that is dropped.
+local MEMO_ENTRIES_MAX, MEMO_BYTES_MAX, MEMO_URL_BYTES_MAX = 4096, 512 * 1024, 2048
+
+-- Canonical form
+
+local NOT_PLAIN = "[^A-Za-z0-9%-._~!$&'()*+,;=:@/?%%]"
+local UNRESERVED = "^[A-Za-z0-9%-._~]$"
+
+local function percent(text)
+    return format("%%%02X", byte(text))
+end
+
+-- What followed a "%": two hexadecimal digits, or something else, and then the "%" stands for itself.
+local function decoded(digits)
+    if #digits < 2 then
+        return "%25" .. digits
+    end
+    local plain = char(tonumber(digits, 16))
+    return find(plain, UNRESERVED) and plain or "%" .. upper(digits)
+end
+
+local function without_dot_segments(path)
+    if not find(path, "/.", 1, true) then
+        return path
+    end
+    local kept, last = {}, nil
+    for segment in gmatch(path, "/([^/]*)") do
+        last = segment
+        if segment == ".." then
+            kept[#kept] = nil
+        elseif segment ~= "." then
+            kept[#kept + 1] = segment
+        end
+    end
+    if last == "." or last == ".." then
+        kept[#kept + 1] = ""
+    end
+    return "/" .. table.concat(kept, "/")
+end
+
+-- nil where an origin may read another URL out of it than we do (a fragment, no absolute path) or where it is too long.
+local function canonical_target(target)
+    if byte(target) ~= SLASH or #target > URL_BYTES_MAX or find(target, "#", 1, true) then
+        return nil
+    end
+    local text = gsub(gsub(target, "%%(%x?%x?)", decoded), NOT_PLAIN, percent)
+    local mark = find(text, "?", 1, true)
+    text = mark and without_dot_segments(sub(text, 1, mark - 1)) .. sub(text, mark) or without_dot_segments(text)
+    return #text <= URL_BYTES_MAX and text or nil
+end
+
+local function is_name(host)
+    return #host <= 255 and find(host, "^[a-z0-9_.-]+$") and not find("." .. host .. ".", "%.[-.]") and not find(host .. ".", "-.", 1, true)
+end
+
+-- nil for what no URL can name. International names arrive here in ASCII, or are refused.
+local function canonical_authority(authority)
+    local host, port = match(authority, "^(%[[0-9A-Fa-f:.]+%]):?([0-9]*)$")
+    local bracketed = host ~= nil
+    if not bracketed then
+        host, port = match(authority, "^([^%[%]:@]+):?([0-9]*)$")
+    end
+    if not host or #port > 5 or (#port > 0 and byte(authority, #authority - #port) ~= 58) then
+        return nil
+    end
+    host = lower(host)
+    if not bracketed then
+        host = gsub(host, "%.$", "")
+        if not is_name(host) then
+            return nil
+        end
+    elseif #host > 255 then
+        return nil
+    end
+    port = match(port, "^0*(.*)$")
+    if port == "" or port == "80" or port == "443" then
+        return host
+    end
+    return tonumber(port) <= 65535 and host .. ":" .. port or nil
+end
+
+local function canonical(authority, target)
+    local name = canonical_authority(authority)
+    local rest = name and canonical_target(target)
+    return rest and name .. rest
+end
+
+-- Hash. All numbers are 32 bits with a sign: their product with FACTOR stays below 2^51, up to where bit operations are exact.
+
+local function slot_of(state, kind, mask)
+    local mixed = bxor(state, kind)
+    mixed = bxor(bxor(mixed, rshift(mixed, 15)) * FACTOR, 0)
+    return band(bxor(mixed, rshift(mixed, 13)), mask)
+end
+
+-- The slots in which purges of `url` may stand, found in one pass over it. gates: {host, slash, count, lengths}.
+local function slots_of(url, gates, mask)
+    local slots, n = {}, 0
+    local lengths, next_length = gates.lengths, 1
+    local authority, state = find(url, "/", 1, true) - 1, SEED
+    for i = 1, authority do
+        state = bxor(state * FACTOR, byte(url, i))
+    end
+    if gates.host then
+        n = n + 1
+        slots[n] = slot_of(state, HOST, mask)
+    end
+    while lengths[next_length] <= authority do -- the last one is infinite
+        n, next_length = n + 1, next_length + 1
+        slots[n] = slot_of(state, PREFIX, mask)
+    end
+    local slash, listed = gates.slash, lengths[next_length]
+    for i = authority + 1, #url do
+        local code = byte(url, i)
+        state = bxor(state * FACTOR, code)
+        if code == QUESTION then
+            slash = false
+        end
+        if i == listed then
+            next_length = next_length + 1
+            listed = lengths[next_length]
+            n = n + 1
+            slots[n] = slot_of(state, PREFIX, mask)
+        elseif code == SLASH and slash then
+            n = n + 1
+            slots[n] = slot_of(state, PREFIX, mask)
+        end
+    end
+    slots[n + 1] = slot_of(state, URL, mask)
+    return slots
+end
+
+-- The table
+
+local now = ffi.new("agezero_timespec")
+
+local function now_ns()
+    if C.agezero_clock_gettime(CLOCK_MONOTONIC, now) ~= 0 then
+        error("no monotonic clock")
+    end
+    return tonumber(now.s) * 1e9 + tonumber(now.ns)
+end
+
+local kernel -- the boot id as 4-byte numbers; false: unknown, so every table is another kernel's
+
+local function read_kernel()
+    local file = io.open("/proc/sys/kernel/random/boot_id")
+    local text = file and file:read(KERNEL_BYTES)
+    if file then
+        file:close()
+    end
+    if not text or #text ~= KERNEL_BYTES then
+        return false
+    end
+    local words = ffi.new("uint32_t[?]", KERNEL_BYTES / 4)
+    ffi.copy(words, text, KERNEL_BYTES)
+    return words
+end
+
+local magic = ffi.new("uint32_t[2]")
+ffi.copy(magic, "AGEZERO2", 8)
+local MAGIC_LOW, MAGIC_HIGH = magic[0], magic[1]
+
+local Table = {}
+Table.__index = Table
+
+-- Without an error where the file is not there, not ours to read, or no table: then this table is fenced, and looks again.
+local function open(path)
+    kernel = kernel or read_kernel()
+    local t = setmetatable({ path = path, looked_ns = -LOOK_AGAIN_NS, young = {}, old = {}, entries = 0, bytes = 0 }, Table)
+    t:look(now_ns())
+    return t
+end
+
+function Table:drop()
+    self.words, self.halves, self.gates = nil, nil, nil
+    self.young, self.old, self.entries, self.bytes = {}, {}, 0, 0
+    local pages = self.pages
+    if pages then
+        self.pages = nil
+        ffi.gc(pages, nil)
+        C.agezero_munmap(pages, self.size)
+    end
+end
+
+local function map(path)
+    local file = C.agezero_open(path, O_CLOEXEC)
+    if file < 0 then
+        return nil
+    end
+    local size = tonumber(C.agezero_lseek(file, 0, SEEK_END))
+    local pages = size > SLOTS_AT and C.agezero_mmap(nil, size, PROT_READ, MAP_SHARED, file, 0) or FAILED
+    C.agezero_close(file)
+    if pages == FAILED then
+        return nil
+    end
+    return ffi.gc(pages, function(address)
+        C.agezero_munmap(address, size)
+    end), size
+end
+
+-- Map what is at the path now: a table that had to begin anew is another file.
+function Table:look(now)
+    self.looked_ns = now
+    self:drop()
+    local pages, size = map(self.path)
+    if not pages then
+        return
+    end
+    self.pages, self.size = pages, size
+    local words = ffi.cast("const uint64_t *", pages)
+    local slots = tonumber(words[SIZE])
+    if size ~= SLOTS_AT + 8 * slots or slots > SLOTS_MAX or slots < 1 or band(slots, slots - 1) ~= 0 then
+        self:drop()
+        return
+    end
+    self.mask = slots - 1
+    self.words, self.halves = words, ffi.cast("const uint32_t *", pages)
+end
+
+local function of_this_kernel(halves)
+    if not kernel then
+        return false
+    end
+    for i = 0, KERNEL_BYTES / 4 - 1 do
+        if halves[2 * KERNEL + i] ~= kernel[i] then
+            return false
+        end
+    end
+    return true
+end
+
+function Table:live(now)
+    local words, halves = self.words, self.halves
+    return words and now < tonumber(words[UNTIL]) and halves[2 * MAGIC] == MAGIC_LOW and halves[2 * MAGIC + 1] == MAGIC_HIGH and of_this_kernel(halves)
+end
+
+-- A consistent copy: the version is even, and the same before and after. nil where there is none: the writer may have died.
+function Table:read_gates()
+    local words, halves = self.words, self.halves
+    for _ = 1, TRIES do
+        local version = tonumber(words[VERSION])
+        local gates = self.gates
+        if gates and gates.version == version then
+            return gates
+        end
+        local bits, count = halves[2 * GATES], math.min(halves[2 * COUNT], LENGTHS_MAX)
+        local lengths = {}
+        for i = 1, count do
+            lengths[i] = halves[2 * (LENGTHS + i - 1)]
+        end
+        lengths[count + 1] = math.huge
+        if version % 2 == 0 and version == tonumber(words[VERSION]) then
+            self.gates = { version = version, host = band(bits, 1) ~= 0, slash = band(bits, 2) ~= 0, lengths = lengths }
+            return self.gates
+        end
+    end
+    return nil
+end
+
+-- What to look up for a URL, remembered under its spelling. It follows from URL and gates alone, so to forget it changes nothing.
+function Table:place(authority, target, gates)
+    local urls = self.young[authority]
+    local place = urls and urls[target]
+    if place and place.gates == gates then
+        return place
+    end
+    urls = self.old[authority]
+    place = urls and urls[target]
+    if not place or place.gates ~= gates then
+        local url = canonical(authority, target)
+        if not url then
+            return nil
+        end
+        place = { gates = gates, slots = slots_of(url, gates, self.mask), number = -1, text = "" }
+    end
+    if #authority + #target <= MEMO_URL_BYTES_MAX then
+        self:remember(authority, target, place)
+    end
+    return place
+end
+
+function Table:remember(authority, target, place)
+    self.entries, self.bytes = self.entries + 1, self.bytes + #authority + #target
+    if self.entries > MEMO_ENTRIES_MAX or self.bytes > MEMO_BYTES_MAX then
+        self.old, self.young, self.entries, self.bytes = self.young, {}, 0, 0
+    end
+    local urls = self.young[authority]
+    if not urls then
+        urls = {}
+        self.young[authority] = urls
+    end
+    urls[target] = place
+end
+
+function Table:epoch(authority, target)
+    local now = now_ns()
+    if not self:live(now) then
+        if now - self.looked_ns < LOOK_AGAIN_NS then
+            return nil
+        end
+        self:look(now)
+        if not self:live(now) then
+            return nil
+        end
+    end
+    local gates = self:read_gates()
+    local place = gates and self:place(authority, target, gates)
+    if not place then
+        return nil
+    end
+    local words, slots = self.words, place.slots
+    local newest = tonumber(words[EVERYTHING])
+    for i = 1, #slots do
+        local number = tonumber(words[SLOTS_AT / 8 + slots[i]])
+        if number > newest then
+            newest = number
+        end
+    end
+    if newest ~= place.number then
+        place.number, place.text = newest, format("%.0f", newest)
+    end
+    return place.text
+end
+
+function Table:nonce()
+    local now = now_ns()
+    if not self:live(now) then -- or it would answer for a table that has been replaced
+        self:look(now)
+    end
+    return self.words and format("%.0f", tonumber(self.words[NONCE]))
+end
+
+return { open = open, canonical = canonical }

@@ -1,0 +1,1 @@
+"""Your own nginx, by Lua: Debian's with ``libnginx-mod-http-lua``, or OpenResty."""

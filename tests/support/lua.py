@@ -1,0 +1,51 @@
+"""agezero.lua in LuaJIT, in this process or in the nginx of Debian, so that it can be compared with the core."""
+
+from __future__ import annotations
+
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any, Protocol
+
+luajit: Any = import_module("lupa.luajit21")  # it brings no types
+MODULE = resources.files("agezero.edges.lua").joinpath("agezero.lua").read_text()
+
+
+class Reader(Protocol):
+    """What a table answers; None: bypass."""
+
+    def epoch(self, authority: bytes, target: bytes) -> str | None: ...
+
+    def nonce(self) -> str | None: ...
+
+    def canonical(self, authority: bytes, target: bytes) -> str | None: ...
+
+
+class LuaReader:
+    """One Lua state of its own with the table at ``path`` open. ``mutation``: a text of agezero.lua and what stands in its place."""
+
+    def __init__(self, path: Path, mutation: tuple[str, str] | None = None, *, compiled: bool = True) -> None:
+        module = MODULE
+        if mutation:
+            assert mutation[0] in module, mutation
+            module = module.replace(*mutation)
+        self._lua: Any = luajit.LuaRuntime(encoding=None)
+        self._lua.execute(b"jit.on()" if compiled else b"jit.off()")
+        self.module = self._lua.execute(module.encode())
+        self._table = self.module[b"open"](str(path).encode())
+
+    def epoch(self, authority: bytes, target: bytes) -> str | None:
+        return _text(self._table[b"epoch"](self._table, authority, target))
+
+    def nonce(self) -> str | None:
+        return _text(self._table[b"nonce"](self._table))
+
+    def canonical(self, authority: bytes, target: bytes) -> str | None:
+        return _text(self.module[b"canonical"](authority, target))
+
+    def look_again(self) -> None:
+        """A second has passed since this reader last looked."""
+        self._table[b"looked_ns"] = -1e18
+
+
+def _text(answer: bytes | None) -> str | None:
+    return None if answer is None else answer.decode("ascii")

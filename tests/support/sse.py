@@ -1,0 +1,41 @@
+"""Reading a stream of events in a test, as plainly as can be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    id: str
+    name: str
+    data: Any
+
+
+def events(response: httpx.Response) -> Iterator[Sent]:
+    """Each block of lines that has an event, in order."""
+    fields: dict[str, str] = {}
+    for line in response.iter_lines():
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif "data" in fields:
+            yield Sent(fields.get("id", ""), fields["event"], json.loads(fields["data"]))
+            fields = {}
+        else:
+            fields = {}
+
+
+def until(stream: Iterator[Sent], name: str, purge_id: str) -> list[Sent]:
+    """All events up to this one, it included."""
+    seen: list[Sent] = []
+    for event in stream:
+        seen.append(event)
+        if (event.name, event.data.get("id")) == (name, purge_id):
+            return seen
+    raise AssertionError(f"the stream ended before {name} {purge_id}: {seen}")
