@@ -1,6 +1,6 @@
 """Varnish with agezero.vcl beside the same Varnish without it, and the driver beside a raw client of the same socket.
 
-Three raw clients: one that sends what the driver sends (sixteen URLs in a command), one that sends a command for each URL, and one that sends
+Three raw clients: one that sends what the driver sends (thirty-two URLs in a command), one that sends a command for each URL, and one that sends
 the stock PURGE of every handbook. All write ahead, on as many connections as the driver has, and only count the ends of the answers.
 """
 
@@ -332,7 +332,7 @@ async def _slow_origin() -> AsyncIterator[str]:
                 await asyncio.sleep(ORIGIN_S)
                 writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nContent-Length: 2\r\n\r\nok")
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()

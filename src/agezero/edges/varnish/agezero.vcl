@@ -41,6 +41,7 @@ sub vcl_init {
 @EMPTY_PLACES@
         var.global_set("agezero_token", "0");
         var.global_set("agezero_young", "3600");
+        var.global_set("agezero_moved", "0");
         var.global_set("agezero_issued", "0");  # what was set last is found first
         var.global_set("agezero_until", "0");
     }
@@ -93,13 +94,14 @@ sub agezero_control {
     return (synth(404, "unknown command"));
 }
 
-# Up to 16 URLs. AgeZero-Keys: their keys for xkey; AgeZero-1 to -16: the names of their counters.
+# Up to 32 URLs. AgeZero-Keys: their keys for xkey; AgeZero-1 to -32: the names of their counters.
 sub agezero_purge_urls {
     set req.http.AgeZero-Kind = "u";
     if (req.url == "/soft-urls") {
         set req.http.AgeZero-Kind = "s";
     }
 @BUMPS@
+    var.global_set("agezero_moved", req.xid);  # after the counters: who began later has seen them moved
     if (req.url == "/soft-urls") {
         set req.http.AgeZero-Count = xkey.softpurge(req.http.AgeZero-Keys);
     } else {
@@ -123,6 +125,9 @@ sub agezero_place {
 }
 
 sub agezero_placed {
+    if (!req.http.AgeZero-Repeat) {
+        var.global_set("agezero_moved", req.xid);
+    }
     if (req.http.AgeZero-Place && req.http.AgeZero-Place != "crowded") {
         var.global_set("agezero_limit_" + req.http.AgeZero-Place, "" + vsthrottle.remaining("o", @COUNTER@));
     }
@@ -151,6 +156,7 @@ sub agezero_purge_tags {
 }
 
 # AgeZero-1: the name of the counter of a folder, a host or everything. AgeZero-Repeat: it was moved before.
+# AgeZero-Since: only what was fetched before that moment, a time that an earlier answer gave.
 sub agezero_ban {
     set req.http.AgeZero-Again = "1";
     call agezero_place;
@@ -160,6 +166,9 @@ sub agezero_ban {
     }
 #-counter
     call agezero_placed;
+    if (req.http.AgeZero-Since) {
+        set req.http.AgeZero-Ban = "obj.age > " + (std.time2real(now, 0.0) - std.real(req.http.AgeZero-Since, 0.0)) + "s && " + req.http.AgeZero-Ban;
+    }
     if (std.ban(req.http.AgeZero-Ban)) {
         return (synth(200));
     }
@@ -173,9 +182,9 @@ sub vcl_synth {
         unset resp.http.Retry-After;
         set resp.http.AgeZero = "1";
         set resp.http.AgeZero-Boot = var.global_get("agezero_boot");
+        set resp.http.AgeZero-Now = std.time2real(now, 0.0);  # as of this sub, so after what was done
         if (req.url == "/state") {
             set resp.http.AgeZero-Token = var.global_get("agezero_token");
-            set resp.http.AgeZero-Now = std.time2real(now, 0.0);
             set resp.http.AgeZero-Key = agezero_hash.key(req.http.AgeZero-Try);
         }
         if (req.http.AgeZero-Seq) {
@@ -255,13 +264,14 @@ sub vcl_hit {
         return (pass);
     }
 #-fence
-    if (!obj.http.AgeZero-Seen) {  # stored by a VCL without this file
+    if (!obj.http.AgeZero-Note) {  # stored by a VCL without this file
         set req.http.AgeZero-Gone = purge.hard();
         return (pass);
     }
 #+young
-    # Its fetch may have compared its counters just before a purge and have been stored just after it.
-    if (std.real(obj.http.AgeZero-Born, 0.0) + std.real(var.global_get("agezero_young"), 3600.0) > std.time2real(now, 0.0)) {
+    # Its fetch may have compared its counters just before a purge and have been stored just after it. Has there been any since it began?
+    if (!str.startswith(obj.http.AgeZero-Note, "moved=" + var.global_get("agezero_moved") + " ")
+        && std.real(obj.http.AgeZero-Born, 0.0) + std.real(var.global_get("agezero_young"), 3600.0) > std.time2real(now, 0.0)) {
         call agezero_look_again;
         if (req.http.AgeZero-Gone) {
             set req.http.AgeZero-Gone = purge.hard();
@@ -276,24 +286,34 @@ sub vcl_hit {
 # hosts, and of all tags, are shared, so what was purged a moment ago stands in a few places until it is settled; beyond that any may be meant.
 sub agezero_look_again {
     unset req.http.AgeZero-Gone;
-    if (obj.http.AgeZero-Seen != "" + vsthrottle.remaining("u" + regsub("0000" + obj.http.AgeZero-Key, "^.*(.{5})$", "\1"), @COUNTER@)) {
+    set req.http.AgeZero-U = regsub("0000" + obj.http.AgeZero-Key, "^.*(.{5})$", "\1");
+    set req.http.AgeZero-P = regsub(obj.http.AgeZero-Note, "^.* p=([0-9]*).*$", "\1");
+    set req.http.AgeZero-H = regsub(obj.http.AgeZero-Note, "^.* h=([0-9]*).*$", "\1");
+    set req.http.AgeZero-Order = regsub(obj.http.AgeZero-Note, "^.* order=([0-9]*).*$", "\1");
+    if (!str.endswith(obj.http.AgeZero-Note, " url=" + vsthrottle.remaining("u" + req.http.AgeZero-U, @COUNTER@))) {
         set req.http.AgeZero-Gone = "url";
     }
-    if (obj.http.AgeZero-Wide != "" + vsthrottle.remaining("p" + obj.http.AgeZero-P, @COUNTER@)
-        + " " + vsthrottle.remaining("h" + obj.http.AgeZero-H, @COUNTER@) + " " + vsthrottle.remaining("e", @COUNTER@)) {
+    if (!str.contains(obj.http.AgeZero-Note, " wide=" + vsthrottle.remaining("p" + req.http.AgeZero-P, @COUNTER@)
+        + "," + vsthrottle.remaining("h" + req.http.AgeZero-H, @COUNTER@) + "," + vsthrottle.remaining("e", @COUNTER@) + " ")) {
         set req.http.AgeZero-Bones = "=" + regsuball(obj.http.AgeZero-Url, "%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?]", "");
 @WIDE_PLACES@
-        unset req.http.AgeZero-Bones;
+        call agezero_look_crowded;
     }
-    if (obj.http.AgeZero-Tag && obj.http.AgeZero-Tag != "" + vsthrottle.remaining("t", @COUNTER@)) {
+    if (!str.contains(obj.http.AgeZero-Note, " tag= ")
+        && !str.contains(obj.http.AgeZero-Note, " tag=" + vsthrottle.remaining("t", @COUNTER@) + " ")) {
         set req.http.AgeZero-Bones = " " + obj.http.X-HashTwo + " ";
 @TAG_PLACES@
-        unset req.http.AgeZero-Bones;
+        call agezero_look_crowded;
     }
-    if (std.real(obj.http.AgeZero-Born, 0.0) < std.real(var.global_get("agezero_crowded"), 0.0) + 1.0
-        && (obj.http.AgeZero-Wide != "" + vsthrottle.remaining("p" + obj.http.AgeZero-P, @COUNTER@)
-        + " " + vsthrottle.remaining("h" + obj.http.AgeZero-H, @COUNTER@) + " " + vsthrottle.remaining("e", @COUNTER@)
-        || (obj.http.AgeZero-Tag && obj.http.AgeZero-Tag != "" + vsthrottle.remaining("t", @COUNTER@)))) {
+    unset req.http.AgeZero-U;
+    unset req.http.AgeZero-P;
+    unset req.http.AgeZero-H;
+    unset req.http.AgeZero-Order;
+    unset req.http.AgeZero-Bones;
+}
+
+sub agezero_look_crowded {
+    if (std.real(obj.http.AgeZero-Born, 0.0) < std.real(var.global_get("agezero_crowded"), 0.0) + 1.0) {
         set req.http.AgeZero-Gone = "any";
     }
 }
@@ -307,14 +327,9 @@ sub vcl_miss {
 
 sub vcl_deliver {
     unset resp.http.AgeZero-Url;
-    unset resp.http.AgeZero-Seen;
-    unset resp.http.AgeZero-Wide;
-    unset resp.http.AgeZero-Order;
-    unset resp.http.AgeZero-Tag;
+    unset resp.http.AgeZero-Note;
     unset resp.http.AgeZero-Born;
     unset resp.http.AgeZero-Key;
-    unset resp.http.AgeZero-P;
-    unset resp.http.AgeZero-H;
     unset resp.http.X-HashTwo;
 }
 
@@ -349,6 +364,7 @@ sub vcl_backend_fetch {
         var.set("agezero_u", regsub("0000" + var.get("agezero_key"), "^.*(.{5})$", "\1"));
         var.set("agezero_p", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/[^/?]*/).*$", "\1")), "^.*(.{4})$", "\1"));
         var.set("agezero_h", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/).*$", "\1")), "^.*(.{4})$", "\1"));
+        var.set("agezero_moved_seen", var.global_get("agezero_moved"));  # before the counters
         call agezero_count;
         var.set("agezero_seen", var.get("agezero_now"));
         var.set("agezero_wide_seen", var.get("agezero_wide"));
@@ -362,8 +378,8 @@ sub vcl_backend_fetch {
 sub agezero_count {
     var.set("agezero_now", "" + vsthrottle.remaining("u" + var.get("agezero_u"), @COUNTER@));
     var.set("agezero_wide", "" + vsthrottle.remaining("p" + var.get("agezero_p"), @COUNTER@)
-        + " " + vsthrottle.remaining("h" + var.get("agezero_h"), @COUNTER@)
-        + " " + vsthrottle.remaining("e", @COUNTER@));
+        + "," + vsthrottle.remaining("h" + var.get("agezero_h"), @COUNTER@)
+        + "," + vsthrottle.remaining("e", @COUNTER@));
     var.set("agezero_order", "" + vsthrottle.remaining("o", @COUNTER@));
     var.set("agezero_soft", "" + vsthrottle.remaining("s" + var.get("agezero_u"), @COUNTER@));
     var.set("agezero_tag", "" + vsthrottle.remaining("t", @COUNTER@));
@@ -380,24 +396,20 @@ sub agezero_store {
     std.collect(beresp.http.xkey, " ");
     set beresp.http.X-HashTwo = regsuball(beresp.http.Surrogate-Key + " " + beresp.http.Cache-Tag + " "
         + beresp.http.Cache-Groups + " " + beresp.http.xkey, {"[", \t]+"}, " ");
+    var.set("agezero_tagged", "");
     if (beresp.http.X-HashTwo ~ "[^ ]") {
-        set beresp.http.AgeZero-Tag = var.get("agezero_tag_seen");
-    } else {
-        unset beresp.http.AgeZero-Tag;
+        var.set("agezero_tagged", var.get("agezero_tag_seen"));
     }
     set beresp.http.X-HashTwo = "az" + var.get("agezero_key") + " " + beresp.http.X-HashTwo;
     set beresp.http.AgeZero-Url = var.get("agezero_url");
     set beresp.http.AgeZero-Key = var.get("agezero_key");
-    set beresp.http.AgeZero-P = var.get("agezero_p");
-    set beresp.http.AgeZero-H = var.get("agezero_h");
     set beresp.http.AgeZero-Born = std.time2real(now, 0.0);
-    set beresp.http.AgeZero-Seen = var.get("agezero_seen");
-    set beresp.http.AgeZero-Order = var.get("agezero_order_seen");
-    set beresp.http.AgeZero-Wide = var.get("agezero_wide_seen");
+    set beresp.http.AgeZero-Note = "moved=" + var.get("agezero_moved_seen") + " p=" + var.get("agezero_p") + " h=" + var.get("agezero_h") + " order=" + var.get("agezero_order_seen")
+        + " wide=" + var.get("agezero_wide_seen") + " tag=" + var.get("agezero_tagged") + " url=" + var.get("agezero_seen");
 #+counter
     call agezero_count;
     if (var.get("agezero_now") != var.get("agezero_seen") || var.get("agezero_wide") != var.get("agezero_wide_seen") || var.get("agezero_soft") != var.get("agezero_soft_seen")
-        || (beresp.http.AgeZero-Tag && (var.get("agezero_tag") != var.get("agezero_tag_seen")
+        || (var.get("agezero_tagged") != "" && (var.get("agezero_tag") != var.get("agezero_tag_seen")
         || var.get("agezero_soft_tag") != var.get("agezero_soft_tag_seen")))) {
         # Whoever waits for it fetches for himself, at once and together; the next fetch is stored again.
         set beresp.uncacheable = true;

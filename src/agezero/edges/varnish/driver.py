@@ -128,7 +128,11 @@ class VarnishDriver:
         entries = [self._places.put(command) for command in commands]
         replies = await _together(self._do(entry.command.path, entry.command.headers) for entry in entries)
         now_s = time.monotonic()
-        again = [replace(entry, given_s=now_s) for entry, reply in zip(entries, replies, strict=True) if "agezero-again" in reply.headers]
+        again = [
+            replace(entry, given_s=now_s, since=float(reply.headers["agezero-now"]))
+            for entry, reply in zip(entries, replies, strict=True)
+            if "agezero-again" in reply.headers
+        ]
         if again and self._settles:
             self._unsettled += again
             self._state.unsettled = True  # comes to the disk with the watermark that says that they are applied
@@ -157,7 +161,7 @@ class VarnishDriver:
     async def _again(self, due: Sequence[Unsettled]) -> bool:
         """Remove what was fetched before they were confirmed, without moving a counter. False where that itself was not confirmed in time."""
         try:
-            for command in settling(due, time.monotonic()):
+            for command in settling(due):
                 async with asyncio.timeout(SETTLE_REPLY_S):
                     await self._do(command.path, command.headers)
         except (DriverFailed, TimeoutError):

@@ -35,11 +35,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A command that was, or will be, confirmed at ``given_s`` (monotonic)."""
+    """A command that was, or will be, confirmed at ``given_s`` (monotonic); ``since``: the same moment on Varnish's clock."""
 
     command: Command
     place: str = ""
     given_s: float = 0.0
+    since: float = 0.0
 
 
 class Places:
@@ -72,13 +73,13 @@ def due_of(unsettled: Sequence[Unsettled]) -> list[Unsettled]:
     return [entry for entry in unsettled if entry.given_s <= unsettled[0].given_s + SETTLE_TICK_S] if unsettled else []
 
 
-def settling(due: Sequence[Unsettled], now_s: float) -> Iterator[Command]:
+def settling(due: Sequence[Unsettled]) -> Iterator[Command]:
     """What removes the objects that ``due`` names and that are older than it, then empties its places. A soft purge can only be given again."""
     if not due:
         return
-    age_s = now_s - max(entry.given_s for entry in due)
+    since = f"{max(entry.since for entry in due):.3f}"
     for ban in _bans([entry.command for entry in due]):
-        yield Command("/ban", {"AgeZero-Repeat": "1", "AgeZero-Ban": f"obj.age > {age_s:.3f}s && {ban}"})
+        yield Command("/ban", {"AgeZero-Repeat": "1", "AgeZero-Since": since, "AgeZero-Ban": ban})
     for path in ("/soft-urls", "/soft-tags"):
         for part in parts(_keys(due, path), TAGS_MAX):
             yield Command(path, {"AgeZero-Repeat": "1", "AgeZero-Keys": " ".join(part)})

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from importlib import resources
 
-URLS_MAX = 16
+URLS_MAX = 32
 """In one command."""
 PLACES = 8
 """Of recent purges of prefixes, hosts and everything, and as many of tags."""
@@ -34,13 +34,13 @@ TAG_PLACES = tuple(f"tag{number}" for number in range(1, PLACES + 1))
 
 _WIDE_PLACE = """\
         if (str.startswith(req.http.AgeZero-Bones, var.global_get("agezero_wide{number}") + "")
-            && std.integer(obj.http.AgeZero-Order, 4294967295) > std.integer(var.global_get("agezero_limit_wide{number}"), -1)) {{
+            && std.integer(req.http.AgeZero-Order, 4294967295) > std.integer(var.global_get("agezero_limit_wide{number}"), -1)) {{
             set req.http.AgeZero-Gone = "wide";
         }}
 """
 _TAG_PLACE = """\
         if (str.contains(req.http.AgeZero-Bones, " " + var.global_get("agezero_tag{number}") + " ")
-            && std.integer(obj.http.AgeZero-Order, 4294967295) > std.integer(var.global_get("agezero_limit_tag{number}"), -1)) {{
+            && std.integer(req.http.AgeZero-Order, 4294967295) > std.integer(var.global_get("agezero_limit_tag{number}"), -1)) {{
             set req.http.AgeZero-Gone = "tag";
         }}
 """
