@@ -56,6 +56,15 @@ class Nginx(Mapped, frozen=True, tag="nginx"):
     """The unix socket on which nginx answers the agent alone."""
 
 
+class TrafficServer(Mapped, frozen=True, tag="trafficserver"):
+    """Apache Traffic Server, by ts_lua."""
+
+    control: str = "127.0.0.1:8080"
+    """Where it listens, by loopback: the port of its visitors will do."""
+    hosts: tuple[str, ...] = ()
+    """The hosts that its rules map, as visitors ask for them. The agent asks each rule for proof; without them, that of the host in ``front``."""
+
+
 class Squid(Mapped, frozen=True, tag="squid"):
     """Squid, by its StoreID helper."""
 
@@ -63,7 +72,7 @@ class Squid(Mapped, frozen=True, tag="squid"):
     """Where it listens for the agent alone: a port of its own on the loopback."""
 
 
-AnyEdge = Varnish | Nginx | Squid
-DRIVERS: dict[str, type[ExternalEdge]] = {str(kind.__struct_config__.tag): kind for kind in (Varnish, Nginx, Squid)}
+AnyEdge = Varnish | Nginx | TrafficServer | Squid
+DRIVERS: dict[str, type[ExternalEdge]] = {str(kind.__struct_config__.tag): kind for kind in (Varnish, Nginx, TrafficServer, Squid)}
 
-__all__ = ["DRIVERS", "AnyEdge", "ExternalEdge", "Mapped", "Nginx", "Squid", "Varnish"]
+__all__ = ["DRIVERS", "AnyEdge", "ExternalEdge", "Mapped", "Nginx", "Squid", "TrafficServer", "Varnish"]

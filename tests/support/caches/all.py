@@ -46,6 +46,13 @@ CACHES = {
         race={"without": "race"},
         fence={"without": "fence"},
     ),
+    "trafficserver": CacheCase(
+        "trafficserver",
+        "running_trafficserver",
+        ("traffic_server", "trafficserver/modules/tslua.so"),
+        race={"without": ("race",)},
+        fence={"without": ("fence",)},
+    ),
     "varnish": CacheCase(
         "varnish",
         "running_varnish",
