@@ -147,3 +147,11 @@ def test_after_a_lease_was_refused_while_in_doubt_it_is_asked_for_again() -> Non
     tell(follower, Records(0, purges(1)), DriverFailed(3, "connection refused"), LeaseLost("refused"))
     tell(follower, EdgeRestarted(BOOT))
     assert only(tell(follower, DriverDone(4)), Renew) == [Renew(1)]
+
+
+def test_a_lease_that_was_over_before_the_cache_confirmed_it_is_none() -> None:
+    follower = joined()
+    [install, *_] = tell(follower, LeaseGranted(NOW_S, 9.0))
+    assert isinstance(install, Install)
+    tell(follower, DriverDone(install.step), now_s=NOW_S + 9.0)
+    assert state_of(follower) is State.REPLAYING
