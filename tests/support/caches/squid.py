@@ -75,6 +75,8 @@ class SquidEdge(CacheEdge):
         super().__init__()
         self.home = Path(tempfile.mkdtemp(prefix="agezero-squid-"))  # Squid's user can't enter pytest's own folders
         self.home.chmod(0o755)
+        # Squids of one service name share their memory segments, also with one that was killed under another user.
+        self.service = self.home.name.replace("-", "").replace("_", "")
         self.address = free_address()
         self.url = f"http://{self.address}"
         self.options = Squid(name="squid", control=free_address(), canary=free_address(), front=self.url, table=str(self.home / "table"), slots=slots)
@@ -116,7 +118,7 @@ class SquidEdge(CacheEdge):
         if "cache_dir" in self._conf and not any((self.home / "cache").iterdir()):
             self._run("-z", "-N")
         self._process = subprocess.Popen(
-            [SQUID, "-N", "-f", self.home / "squid.conf"],
+            [*self._program, "-N"],
             cwd=self.home,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -135,7 +137,12 @@ class SquidEdge(CacheEdge):
         return False
 
     def _run(self, *arguments: str) -> None:
-        subprocess.run([SQUID, "-f", self.home / "squid.conf", *arguments], cwd=self.home, check=True, timeout=60, capture_output=True)
+        done = subprocess.run([*self._program, *arguments], check=False, cwd=self.home, timeout=60, capture_output=True, text=True)
+        assert done.returncode == 0, f"squid {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}{self.output}"
+
+    @property
+    def _program(self) -> list[str | Path]:
+        return [SQUID, "-n", self.service, "-f", self.home / "squid.conf"]
 
     @property
     def _conf(self) -> str:
@@ -194,6 +201,8 @@ class SquidEdge(CacheEdge):
     def close(self) -> None:
         super().close()
         shutil.rmtree(self.home, ignore_errors=True)
+        for segment in Path("/dev/shm").glob(f"{self.service}-*.shm"):  # a killed Squid leaves them
+            segment.unlink(missing_ok=True)
 
 
 def _python() -> str:
