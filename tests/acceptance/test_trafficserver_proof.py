@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from agezero import doctor
 from agezero.config.edges import TrafficServer
 from agezero.edges.kinds import Finding
 from agezero.edges.slots import SlotFile
 from agezero.edges.trafficserver.examine import examine, program_findings
-from agezero.edges.trafficserver.kind import KIND
 from agezero.edges.trafficserver.look import LOOK_PATH, digest
 from agezero.ports import DriverFailed
 from support.caches.trafficserver import PROGRAMS, TrafficServerEdge, running_trafficserver
@@ -135,8 +133,7 @@ def test_a_proof_is_good_for_one_look(edge: TrafficServerEdge) -> None:
 
 
 def settings(edge: TrafficServerEdge, **changes: object) -> TrafficServer:
-    values = {"name": "ats", "front": edge.url, "control": edge.address, "table": str(edge.table), "slots": 2**16, "hosts": tuple(edge.options.hosts)}
-    return TrafficServer(**{**values, **changes})  # type: ignore[arg-type]
+    return TrafficServer(**{**msgspec.structs.asdict(edge.described), **changes})
 
 
 def faults(edge: TrafficServerEdge, **changes: object) -> list[Finding]:
@@ -184,33 +181,3 @@ def test_the_doctor_finds_a_table_that_others_may_not_read(edge: TrafficServerEd
     folder.mkdir(mode=0o700)
     found = asyncio.run(examine(settings(edge, table=str(folder / "table")), folder))
     assert "can not be entered by others" in next(finding.said for finding in found if "can be read by" in finding.what)
-
-
-# The whole doctor
-
-
-def test_the_doctor_s_canary_sees_all_of_it(origin: ScriptedOrigin, tmp_path: Path) -> None:
-    with running_trafficserver(origin.url, tmp_path, opened=False, canary=free_address()) as well:
-        assert examined(well) == []
-
-
-@pytest.mark.parametrize(
-    ("without", "finding"),
-    [("race", "purges"), ("fence", "bypasses without a lease"), ("canary", "reaches the canary"), ("stored", "caches")],
-)
-def test_the_doctor_s_canary_finds_what_is_missing(origin: ScriptedOrigin, tmp_path: Path, without: str, finding: str) -> None:
-    with running_trafficserver(origin.url, tmp_path, opened=False, canary=free_address(), without=[without]) as ill:
-        assert examined(ill) == [finding]
-
-
-def examined(edge: TrafficServerEdge) -> list[str]:
-    """What the doctor finds wrong. It's an agent itself, so ours has to let go of the table."""
-    edge.slots.close()
-    found: list[Finding] = []
-    kind = replace(KIND, examine=lambda *_: _nothing())  # pytest's folders are closed to others, which it would find first
-    asyncio.run(doctor.examine(settings(edge, canary=edge.options.canary), kind, edge.table.parent, found.append))
-    return [finding.what for finding in found if not finding.ok]
-
-
-async def _nothing() -> list[Finding]:
-    return []

@@ -80,6 +80,7 @@ class SquidEdge(CacheEdge):
         self.address = free_address()
         self.url = f"http://{self.address}"
         self.options = Squid(name="squid", control=free_address(), canary=free_address(), front=self.url, table=str(self.home / "table"), slots=slots)
+        self.described = self.options
         self.driver, self.state = open_edge(self.options, data)
         self.slots = self.state
         self.fault = self.home / "fault" / "what"
