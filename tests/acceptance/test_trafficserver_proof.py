@@ -142,30 +142,8 @@ def faults(edge: TrafficServerEdge, **changes: object) -> list[Finding]:
     return [finding for finding in found if not finding.ok and "can be read by" not in finding.what]
 
 
-def test_the_doctor_finds_nothing_wrong(edge: TrafficServerEdge) -> None:
-    assert faults(edge) == []
-
-
-def test_the_doctor_finds_a_host_without_a_rule(edge: TrafficServerEdge) -> None:
-    assert [finding.fix for finding in faults(edge, hosts=("absent.test",))] == ["map it in remap.config, or correct edges.hosts"]
-
-
-def test_the_doctor_finds_nobody_there(edge: TrafficServerEdge) -> None:
-    assert "does not answer" in faults(edge, control=free_address())[0].said
-
-
 def test_the_doctor_finds_an_address_of_another_machine(edge: TrafficServerEdge) -> None:
     assert "the control path is on this machine" in [finding.what for finding in faults(edge, control=f"localhost.:{edge.address.split(':')[1]}")]
-
-
-def test_the_doctor_finds_a_rule_without_the_script(origin: ScriptedOrigin, tmp_path: Path) -> None:
-    with running_trafficserver(origin.url, tmp_path, opened=False, without=["plugins"]) as bare:
-        assert "does not come from AgeZero's script" in faults(bare)[0].said
-
-
-def test_the_doctor_finds_a_script_that_tells_everybody(origin: ScriptedOrigin, tmp_path: Path) -> None:
-    with running_trafficserver(origin.url, tmp_path, without=["proof"]) as open_to_all:
-        assert [finding.what for finding in faults(open_to_all)] == ["the control path is closed to others"]
 
 
 def test_the_doctor_finds_an_old_program_and_a_missing_plugin(tmp_path: Path) -> None:

@@ -62,12 +62,16 @@ sub agezero_control {
     if (req.url == "/state") {
         return (synth(200));
     }
+#+token
     if (std.integer(req.http.AgeZero-Token, -1) < std.integer(var.global_get("agezero_token"), 0)) {
         return (synth(409, "a newer agent has taken over"));
     }
+#-token
+#+boot
     if (req.http.AgeZero-Boot != var.global_get("agezero_boot")) {
         return (synth(409, "the cache has restarted"));
     }
+#-boot
     if (std.integer(req.http.AgeZero-Token, -1) > std.integer(var.global_get("agezero_token"), 0)) {
         var.global_set("agezero_token", req.http.AgeZero-Token);
     }
@@ -264,10 +268,12 @@ sub vcl_hit {
         return (pass);
     }
 #-fence
+#+foreign
     if (!obj.http.AgeZero-Note) {  # stored by a VCL without this file
         set req.http.AgeZero-Gone = purge.hard();
         return (pass);
     }
+#-foreign
 #+young
     # Its fetch may have compared its counters just before a purge and have been stored just after it. Has there been any since it began?
     if (!str.startswith(obj.http.AgeZero-Note, "moved=" + var.global_get("agezero_moved") + " ")

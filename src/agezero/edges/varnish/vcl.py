@@ -10,7 +10,7 @@ URLS_MAX = 32
 """In one command."""
 PLACES = 8
 """Of recent purges of prefixes, hosts and everything, and as many of tags."""
-SAFEGUARDS = frozenset({"counter", "young", "fence", "spelling", "validators"})
+SAFEGUARDS = frozenset({"counter", "young", "fence", "spelling", "validators", "token", "boot", "foreign"})
 
 _COUNTER = "4000000000, 100000000000y"
 """Tokens that never come back: the highest number, as the module truncates to 32 bits, and a period in which none is ever refilled."""
