@@ -48,7 +48,7 @@ def _version() -> Finding:
     return Finding(
         what,
         found >= VERSION_MIN,
-        f"{found[0]}.{found[1]}, expected 7.1 or newer",
+        f"{found[0]}.{found[1]}" + ("" if found >= VERSION_MIN else ", expected 7.1 or newer"),
         "install Varnish 7.1 or newer with varnish-modules (Debian 12 has both)",
     )
 
