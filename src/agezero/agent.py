@@ -16,7 +16,8 @@ from typing import Protocol
 import structlog
 
 from agezero.core import steps
-from agezero.core.follower import Follower, Limits, Position, State
+from agezero.core.follower import Follower, Limits, State
+from agezero.core.position import Position
 from agezero.ports import BelowFloor, ControlSide, DriverFailed, DriverRefused, EdgeDriver, Lease, LeaseRefused, LogUnavailable, PurgeLog, Superseded
 
 log = structlog.get_logger()

@@ -23,8 +23,15 @@ _ROOM = "make room on the disk, or correct the owner and the permissions of the 
 _RESTORE = "restore it from a backup, or move it away to begin anew: then every edge purges everything first, and old request ids are unknown"
 
 
+class DataDirBusy(UserError):
+    """Another process has it."""
+
+
 def prepare(data_dir: Path) -> TextIO:
-    """Create the directory (mode 0700) and lock it for this process; the lock lasts as long as the returned file is open."""
+    """Create the directory (mode 0700) and lock it for this process; the lock lasts as long as the returned file is open.
+
+    Raises :class:`DataDirBusy`, :class:`UserError`.
+    """
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (data_dir / "lock").open("a")
@@ -36,7 +43,7 @@ def prepare(data_dir: Path) -> TextIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise UserError(f"the data directory {data_dir} is in use by another agezero", "stop that one, or choose another with --data") from None
+        raise DataDirBusy(f"the data directory {data_dir} is in use by another agezero", "stop that one, or choose another with --data") from None
     return lock
 
 

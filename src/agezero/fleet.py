@@ -17,6 +17,7 @@ import structlog
 from agezero.agent import Agent
 from agezero.background import background
 from agezero.config import Config
+from agezero.config.edges import ExternalEdge
 from agezero.core.epochs import EpochTable
 from agezero.edges.kinds import EdgeState, OpenEdge, edge_folder, kind_of
 from agezero.edges.nginx.driver import NginxDriver
@@ -67,13 +68,18 @@ def open_edges(config: Config) -> Iterator[list[FleetEdge]]:
             edges.append(_embedded(config))
             states.callback(edges[-1].state.close)
         for options in config.edges:
-            folder = edge_folder(config.data_dir, options.name)
-            with opening(folder):
-                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-                opened: OpenEdge = kind_of(options.driver).open(options, folder)
-            states.callback(opened.state.close)
-            edges.append(FleetEdge(options.name, opened.driver, opened.state, options.tier, options.lease_s))
+            edges.append(open_edge(config, options))
+            states.callback(edges[-1].state.close)
         yield edges
+
+
+def open_edge(config: Config, options: ExternalEdge) -> FleetEdge:
+    """Open the state of one of ``[[edges]]``; close it after use. Raises :class:`UserError`."""
+    folder = edge_folder(config.data_dir, options.name)
+    with opening(folder):
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        opened: OpenEdge = kind_of(options.driver).open(options, folder)
+    return FleetEdge(options.name, opened.driver, opened.state, options.tier, options.lease_s)
 
 
 def tables(edges: Sequence[FleetEdge]) -> dict[str, EpochTable]:

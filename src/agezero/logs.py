@@ -16,8 +16,8 @@ _KEY = re.compile(r"private_[A-Za-z0-9_-]+|whsec_[A-Za-z0-9+/=]+|(?i:basic)\s+[A
 _REPLACEMENT = "[private key]"
 
 
-def configure() -> None:
-    """Set logging up for this process. Messages of libraries take the same way from WARNING up."""
+def configure(least: int = logging.INFO) -> None:
+    """Set logging up for this process, from the level ``least`` up. Messages of libraries take the same way from WARNING up."""
     terminal = sys.stderr.isatty()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -31,7 +31,7 @@ def configure() -> None:
     )
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing())),
         cache_logger_on_first_use=True,
     )

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -101,6 +101,63 @@ def test_a_hung_helper_holds_requests_up_and_serves_nothing_old(origin: Scripted
         assert waiting.result().text == "new"
 
 
+BYPASS_ON = ("store_id_bypass off", "store_id_bypass on")
+ONE_AT_A_TIME = ("concurrency=4000 queue-size=4000", "concurrency=1 queue-size=1")
+
+
+def during_a_busy_helper(origin: ScriptedOrigin, target: str, data: Path, *edits: tuple[str, str], without: tuple[str, ...] = ()) -> str:
+    """The answer to a request that comes while the helper has more to do than it can queue. What lies under the plain URL is old."""
+    with running_squid(origin.url, data, without=without, edits=(ONE_AT_A_TIME, *edits), faulty=True, store="") as edge:
+        origin.answer(target, Reply(body=b"old"))
+        edge.fault.write_text("fail")
+        assert served(edge, target) == "old"
+        origin.answer(target, Reply(body=b"new"))
+        edge.purge(target)
+        (helper,) = edge.helpers
+        os.kill(helper, signal.SIGSTOP)
+        try:
+            waiting = [_sent(edge, each) for each in (f"{target}/1", f"{target}/2", target)]
+        finally:
+            os.kill(helper, signal.SIGCONT)
+        with closing(waiting[0]), closing(waiting[1]), closing(waiting[2]):
+            *_, said = [connection.getresponse().read() for connection in waiting]
+        return said.decode()
+
+
+def _sent(edge: SquidEdge, target: str) -> HTTPConnection:
+    """On return Squid has taken the request up: it has answered a later one, about which it asks no helper."""
+    connection = HTTPConnection(edge.address, timeout=60)
+    connection.request("GET", target)
+    edge.client.post(f"{edge.url}/later")
+    return connection
+
+
+def test_a_busy_helper_is_waited_for(origin: ScriptedOrigin, target: str, tmp_path: Path) -> None:
+    """``store_id_bypass off`` alone, and the guards alone, keep what lies under the plain URL from being served; without both it is."""
+    assert during_a_busy_helper(origin, target, tmp_path / "off", without=(CACHE, SEND)) == "new"
+    assert during_a_busy_helper(origin, target, tmp_path / "on", BYPASS_ON) == "new"
+    assert during_a_busy_helper(origin, target, tmp_path / "none", BYPASS_ON, without=(CACHE, SEND)) == "old"
+
+
+def test_a_helper_that_dies_again_and_again(origin: ScriptedOrigin, target: str, tmp_path: Path) -> None:
+    with running_squid(origin.url, tmp_path / "0", faulty=True, store="") as edge:
+        for number in range(3):
+            edge.fault.write_text("die")
+            assert served(edge, f"{target}/{number}") == "v1"
+            assert not edge.fault.exists()
+        store(edge, origin, target)
+
+
+def test_with_startup_1_squid_takes_that_for_a_reason_to_end(origin: ScriptedOrigin, target: str, tmp_path: Path) -> None:
+    with running_squid(origin.url, tmp_path, edits=(("startup=0", "startup=1"),), faulty=True, store="") as edge:
+        for number in range(3):
+            edge.fault.write_text("die")
+            with suppress(httpx.TransportError):
+                served(edge, f"{target}/{number}")
+        wait_for(lambda: not edge.alive, "squid has ended")
+        assert "crashing too rapidly" in edge.output
+
+
 def _impatient(edge: SquidEdge) -> SquidLook:
     host, port = edge.options.control.rsplit(":", 1)
     return SquidLook((host, int(port)), edge.slots.path, timeout_s=0.5)
@@ -166,6 +223,13 @@ def test_encoded_slashes_are_not_decoded(squid: SquidEdge, origin: ScriptedOrigi
     origin.answer(f"{target}/a/b", Reply(body=b"other"))
     for _ in range(2):
         assert [served(squid, f"{target}/{end}") for end in ("a%2Fb", "a/b")] == ["one", "other"]
+
+
+def test_without_the_quotes_one_takes_the_place_of_the_other(origin: ScriptedOrigin, target: str, tmp_path: Path) -> None:
+    with running_squid(origin.url, tmp_path, without="quote", store="") as edge:
+        origin.answer(f"{target}/a%2Fb", Reply(body=b"one"))
+        origin.answer(f"{target}/a/b", Reply(body=b"other"))
+        assert [served(edge, f"{target}/{end}") for end in ("a%2Fb", "a/b")] == ["one", "one"]
 
 
 def test_one_spelling_cannot_fill_the_place_of_another(squid: SquidEdge, origin: ScriptedOrigin, target: str) -> None:
@@ -294,29 +358,12 @@ def faults(edge: SquidEdge) -> dict[str, str]:
     return {finding.what: finding.said + finding.fix for finding in asyncio.run(examine(edge.options, edge.home)) if not finding.ok}
 
 
-def test_a_healthy_squid_has_no_findings(squid: SquidEdge) -> None:
-    assert faults(squid) == {}
-
-
 def test_a_table_closed_to_squids_user_is_a_finding(squid: SquidEdge) -> None:
     squid.slots.path.chmod(0o600)
     try:
         assert "closed to other users" in faults(squid)["the purge table"]
     finally:
         squid.slots.path.chmod(0o644)
-
-
-def test_a_missing_include_is_a_finding(origin: ScriptedOrigin, tmp_path: Path) -> None:
-    with running_squid(origin.url, tmp_path, include=False, leased=False) as edge:
-        assert "edge-config" in faults(edge)["the helper"]
-        edge.stop()
-        assert "does not answer" in faults(edge)["the helper"]
-        edge.start()
-
-
-def test_an_open_front_is_a_finding(origin: ScriptedOrigin, tmp_path: Path) -> None:
-    with running_squid(origin.url, tmp_path, without=("http_access deny agezero_look !agezero_port",)) as edge:
-        assert "to its clients" in faults(edge)["the front does not answer as an agent's port"]
 
 
 def test_an_old_squid_is_a_finding() -> None:

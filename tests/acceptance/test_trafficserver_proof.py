@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from agezero import doctor
 from agezero.config.edges import TrafficServer
 from agezero.edges.kinds import Finding
 from agezero.edges.slots import SlotFile
 from agezero.edges.trafficserver.examine import examine, program_findings
-from agezero.edges.trafficserver.kind import KIND
 from agezero.edges.trafficserver.look import LOOK_PATH, digest
 from agezero.ports import DriverFailed
 from support.caches.trafficserver import PROGRAMS, TrafficServerEdge, running_trafficserver
@@ -135,8 +133,7 @@ def test_a_proof_is_good_for_one_look(edge: TrafficServerEdge) -> None:
 
 
 def settings(edge: TrafficServerEdge, **changes: object) -> TrafficServer:
-    values = {"name": "ats", "front": edge.url, "control": edge.address, "table": str(edge.table), "slots": 2**16, "hosts": tuple(edge.options.hosts)}
-    return TrafficServer(**{**values, **changes})  # type: ignore[arg-type]
+    return TrafficServer(**{**msgspec.structs.asdict(edge.described), **changes})
 
 
 def faults(edge: TrafficServerEdge, **changes: object) -> list[Finding]:
@@ -145,30 +142,8 @@ def faults(edge: TrafficServerEdge, **changes: object) -> list[Finding]:
     return [finding for finding in found if not finding.ok and "can be read by" not in finding.what]
 
 
-def test_the_doctor_finds_nothing_wrong(edge: TrafficServerEdge) -> None:
-    assert faults(edge) == []
-
-
-def test_the_doctor_finds_a_host_without_a_rule(edge: TrafficServerEdge) -> None:
-    assert [finding.fix for finding in faults(edge, hosts=("absent.test",))] == ["map it in remap.config, or correct edges.hosts"]
-
-
-def test_the_doctor_finds_nobody_there(edge: TrafficServerEdge) -> None:
-    assert "does not answer" in faults(edge, control=free_address())[0].said
-
-
 def test_the_doctor_finds_an_address_of_another_machine(edge: TrafficServerEdge) -> None:
     assert "the control path is on this machine" in [finding.what for finding in faults(edge, control=f"localhost.:{edge.address.split(':')[1]}")]
-
-
-def test_the_doctor_finds_a_rule_without_the_script(origin: ScriptedOrigin, tmp_path: Path) -> None:
-    with running_trafficserver(origin.url, tmp_path, opened=False, without=["plugins"]) as bare:
-        assert "does not come from AgeZero's script" in faults(bare)[0].said
-
-
-def test_the_doctor_finds_a_script_that_tells_everybody(origin: ScriptedOrigin, tmp_path: Path) -> None:
-    with running_trafficserver(origin.url, tmp_path, without=["proof"]) as open_to_all:
-        assert [finding.what for finding in faults(open_to_all)] == ["the control path is closed to others"]
 
 
 def test_the_doctor_finds_an_old_program_and_a_missing_plugin(tmp_path: Path) -> None:
@@ -184,33 +159,3 @@ def test_the_doctor_finds_a_table_that_others_may_not_read(edge: TrafficServerEd
     folder.mkdir(mode=0o700)
     found = asyncio.run(examine(settings(edge, table=str(folder / "table")), folder))
     assert "can not be entered by others" in next(finding.said for finding in found if "can be read by" in finding.what)
-
-
-# The whole doctor
-
-
-def test_the_doctor_s_canary_sees_all_of_it(origin: ScriptedOrigin, tmp_path: Path) -> None:
-    with running_trafficserver(origin.url, tmp_path, opened=False, canary=free_address()) as well:
-        assert examined(well) == []
-
-
-@pytest.mark.parametrize(
-    ("without", "finding"),
-    [("race", "purges"), ("fence", "bypasses without a lease"), ("canary", "reaches the canary"), ("stored", "caches")],
-)
-def test_the_doctor_s_canary_finds_what_is_missing(origin: ScriptedOrigin, tmp_path: Path, without: str, finding: str) -> None:
-    with running_trafficserver(origin.url, tmp_path, opened=False, canary=free_address(), without=[without]) as ill:
-        assert examined(ill) == [finding]
-
-
-def examined(edge: TrafficServerEdge) -> list[str]:
-    """What the doctor finds wrong. It's an agent itself, so ours has to let go of the table."""
-    edge.slots.close()
-    found: list[Finding] = []
-    kind = replace(KIND, examine=lambda *_: _nothing())  # pytest's folders are closed to others, which it would find first
-    asyncio.run(doctor.examine(settings(edge, canary=edge.options.canary), kind, edge.table.parent, found.append))
-    return [finding.what for finding in found if not finding.ok]
-
-
-async def _nothing() -> list[Finding]:
-    return []

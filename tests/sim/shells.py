@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agezero.core.epochs import EpochTable, Gates, Write
-from agezero.core.follower import Follower, Limits, Position, State
+from agezero.core.follower import Follower, Limits, State
+from agezero.core.position import Position
 from agezero.core.selector import EVERYTHING, Kind
 from agezero.core.steps import (
     Acknowledge,

@@ -11,7 +11,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from agezero.core.follower import _EVENTS, _TRANSITIONS, Follower, Limits, Position, State
+from agezero.core.follower import _EVENTS, _TRANSITIONS, Follower, Limits, State
+from agezero.core.position import Position
 from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING, Kind
 from agezero.core.steps import (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agezero.core.epochs import EpochTable
-from agezero.core.follower import Position
+from agezero.core.position import Position
 from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING, Kind
 from agezero.ports import Capabilities, DriverFailed, DriverRefused, Lease

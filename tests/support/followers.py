@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agezero.core.follower import Follower, Limits, Position, State
+from agezero.core.follower import Follower, Limits, State
+from agezero.core.position import Position
 from agezero.core.purge import Purge
 from agezero.core.selector import Kind, Selector
 from agezero.core.steps import (

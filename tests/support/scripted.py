@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self._send_body(reply)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = handle_one  # noqa: N815 - names that http.server looks for
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_AGEZERO = handle_one  # noqa: N815 - names that http.server looks for
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":

@@ -42,6 +42,14 @@ def test_the_file_overrides_defaults_and_flags_override_the_file() -> None:
     assert config.served_endpoints == (Endpoint("cdn.example.com", ""),)
 
 
+def test_the_doctors_path_on_a_front_is_always_an_endpoint() -> None:
+    edges = '[[edges]]\nname = "a"\ndriver = "varnish"\nfront = "http://127.0.0.1:6081/"'
+    Path("agezero.toml").write_text(f'endpoints = ["https://cdn.example.com"]\n{edges}')
+    assert read_config().served_endpoints == (Endpoint("cdn.example.com", ""), Endpoint("127.0.0.1:6081", "/.well-known/agezero"))
+    Path("agezero.toml").write_text(edges)
+    assert read_config().served_endpoints == (Endpoint("127.0.0.1:6081", ""),)
+
+
 def test_a_named_file_must_be_there() -> None:
     with pytest.raises(UserError, match=r"other\.toml") as caught:
         read_config(Path("other.toml"))

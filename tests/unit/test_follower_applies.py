@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agezero.core.follower import Follower, Position, State
+from agezero.core.follower import Follower, State
+from agezero.core.position import Position
 from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING, Kind, Selector
 from agezero.core.steps import (

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from agezero.core.follower import Follower, Limits, Position, State
+from agezero.core.follower import Follower, Limits, State
+from agezero.core.position import Position
 from agezero.core.purge import Purge
 from agezero.core.selector import Kind, Selector
 from agezero.core.steps import (

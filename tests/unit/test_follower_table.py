@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from agezero.core import steps
-from agezero.core.follower import _EVENTS, _TRANSITIONS, ACTIVE, Follower, Position, State
+from agezero.core.follower import _EVENTS, _TRANSITIONS, ACTIVE, Follower, State
+from agezero.core.position import Position
 from agezero.core.steps import (
     Acknowledge,
     DriverFailed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,48 +24,48 @@ def edge_config(
 
     For an edge in agezero.toml with its paths and addresses; for a driver with its defaults.
     """
+    from agezero.config import read_config
     from agezero.edges.kinds import edge_folder, kind_of
 
-    options, directory = _edge(edge, data_dir, config, drivers=True)
-    data(kind_of(options.driver).configuration(options, edge_folder(directory.resolve(), options.name)))
+    settings = read_config(config, {"data": data_dir})
+    options = _named(edge, settings.edges, drivers=True)
+    data(kind_of(options.driver).configuration(options, edge_folder(settings.data_dir.resolve(), options.name)))
 
 
 def doctor(
     edge: Annotated[str, typer.Argument(metavar="EDGE", help="The name of an edge in [[edges]].")],
+    url: Annotated[str, typer.Option("--url", envvar="AGEZERO_URL", help="Address of the purge API, if it runs. [default: as in the settings]")] = "",
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Check a running cache: a canary object is cached, purged, raced and fenced.
 
-    Run it while `agezero up` does not: a cache obeys one agent.
+    Nothing but the canary is purged. Where `agezero up` runs, it is asked to purge it, and its lease is left alone.
     """
     import asyncio
+    import logging
 
-    from agezero.database import prepare
+    from agezero import logs
+    from agezero.config import read_config
     from agezero.doctor import examine
-    from agezero.edges.kinds import edge_folder, kind_of
 
-    options, directory = _edge(edge, data_dir, config, drivers=False)
-    with prepare(directory):
-        folder = edge_folder(directory, options.name)
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        healthy = asyncio.run(examine(options, kind_of(options.driver), folder, _tell))
-    if not healthy:
+    logs.configure(logging.CRITICAL)  # what an agent logs is told as a finding
+    settings = read_config(config, {"data": data_dir})
+    options = _named(edge, settings.edges, drivers=False)
+    if not asyncio.run(examine(settings, options, _tell, url)):
         raise CommandFailed(Exit.FAILED, f"purges of {options.name} can not be proven as it is")
     note(f"{options.name} is as it should be")
 
 
-def _edge(name: str, data_dir: str | None, config: Path | None, *, drivers: bool) -> tuple[ExternalEdge, Path]:
-    from agezero.config import read_config
+def _named(name: str, edges: Sequence[ExternalEdge], *, drivers: bool) -> ExternalEdge:
     from agezero.config.edges import DRIVERS
 
-    settings = read_config(config, {"data": data_dir})
-    named = [edge for edge in settings.edges if edge.name == name]
+    named = [edge for edge in edges if edge.name == name]
     if named:
-        return named[0], settings.data_dir
+        return named[0]
     if drivers and name in DRIVERS:
-        return DRIVERS[name](name=name), settings.data_dir
-    known = ", ".join([edge.name for edge in settings.edges] + list(DRIVERS) * drivers) or "none"
+        return DRIVERS[name](name=name)
+    known = ", ".join([edge.name for edge in edges] + list(DRIVERS) * drivers) or "none"
     raise CommandFailed(Exit.FAILED, f"there is no edge {name!r} in the settings; known are: {known}", "name one, or add it to [[edges]]")
 
 

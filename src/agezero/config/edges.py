@@ -8,6 +8,8 @@ import msgspec
 
 from agezero.config.types import Count, Positive, Seconds, Section
 
+CANARY_PATH = "/.well-known/agezero/"
+"""What the shipped configurations send to ``edges.canary``."""
 Slots = Annotated[int, msgspec.Meta(ge=1 << 10, le=1 << 20)]
 
 
@@ -75,4 +77,4 @@ class Squid(Mapped, frozen=True, tag="squid"):
 AnyEdge = Varnish | Nginx | TrafficServer | Squid
 DRIVERS: dict[str, type[ExternalEdge]] = {str(kind.__struct_config__.tag): kind for kind in (Varnish, Nginx, TrafficServer, Squid)}
 
-__all__ = ["DRIVERS", "AnyEdge", "ExternalEdge", "Mapped", "Nginx", "Squid", "TrafficServer", "Varnish"]
+__all__ = ["CANARY_PATH", "DRIVERS", "AnyEdge", "ExternalEdge", "Mapped", "Nginx", "Squid", "TrafficServer", "Varnish"]

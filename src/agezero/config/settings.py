@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from agezero.config.edges import AnyEdge
+from agezero.config.edges import CANARY_PATH, AnyEdge
 from agezero.config.types import Count, Positive, Seconds, Section
 from agezero.core.endpoint import Endpoint, parse_endpoint
 from agezero.core.wildcards import Wildcards
@@ -107,7 +107,8 @@ class Config(Section, frozen=True):
 
     @property
     def served_endpoints(self) -> tuple[Endpoint, ...]:
-        """What may be purged: ``endpoints``, or the edges' own URLs where none is given."""
+        """What may be purged: ``endpoints``, or the edges' own URLs where none is given; and always the doctor's canary on their fronts."""
         fronts = [edge.front for edge in self.edges if edge.front]
         own = (f"http://{self.edge.listen}",) if self.edge.origin or not fronts else ()
-        return tuple(map(parse_endpoint, self.endpoints or (*own, *fronts)))
+        canaries = [front.rstrip("/") + CANARY_PATH for front in fronts] if self.endpoints else []
+        return tuple(map(parse_endpoint, (*(self.endpoints or (*own, *fronts)), *canaries)))

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from agezero.core.position import Position
 from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING, Kind, Selector, widen
 from agezero.core.steps import (
@@ -80,15 +81,6 @@ class Limits:
     retry_max_s: float = 2.0
     renew_part: float = 1 / 3
     """A lease is renewed once this part of it has passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """What was saved: everything up to ``watermark`` of log ``epoch`` is in the table. ``doubt`` says why that can't be relied on."""
-
-    watermark: int = 0
-    epoch: str = ""
-    doubt: str = ""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agezero.config.edges import DRIVERS
-from agezero.core.follower import Position
+from agezero.core.position import Position
 from agezero.ports import Capabilities, EdgeDriver
 
 _MODULES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from agezero.core.follower import Position
+from agezero.core.position import Position
 from agezero.errors import UserError
 
 

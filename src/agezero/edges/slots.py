@@ -53,7 +53,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from agezero.core.epochs import LENGTHS_MAX, EpochTable, Gates, Write
-from agezero.core.follower import Position
+from agezero.core.position import Position
 from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING
 from agezero.edges.readers import PAGE_AT, PAGE_BYTES, SLOTS_AT, ReaderPage, end_lease, kernel_boot_id

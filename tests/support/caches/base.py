@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 
+from agezero.config.edges import ExternalEdge
 from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING, Selector, parse_url, widen
 from agezero.edges.kinds import EdgeState
@@ -33,6 +34,8 @@ class CacheEdge:
     url: str
     driver: EdgeDriver
     state: TokenState
+    described: ExternalEdge
+    """As ``[[edges]]`` would; the embedded edge is not described there."""
 
     def __init__(self) -> None:
         self.client = httpx.Client(timeout=CALL_S)
@@ -108,6 +111,11 @@ class CacheEdge:
 
     def get(self, target: str = "/", **headers: str) -> httpx.Response:
         return self.client.get(self.url + target, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+    def let_go(self) -> None:
+        """Of its state, for another agent to take over."""
+        self.call(self.driver.aclose())
+        self.state.close()
 
     def close(self) -> None:
         """End everything."""

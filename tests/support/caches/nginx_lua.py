@@ -12,6 +12,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+from agezero.config.edges import Nginx
 from agezero.edges.nginx_lua.config import Options, write
 from agezero.edges.nginx_lua.driver import NginxLuaDriver
 from agezero.edges.slots import SlotFile
@@ -56,6 +57,12 @@ http {{
             {location}
             proxy_pass http://origin;
         }}
+        location ^~ /.well-known/agezero/ {{
+            proxy_cache {canary_zone};
+            proxy_cache_key "{epoch}$scheme$host$request_uri";
+            {location}
+            proxy_pass http://{canary};
+        }}
         location /sliced/ {{
             slice 1k;
             proxy_cache one;
@@ -72,10 +79,21 @@ _OFF = {"fence": ("agezero.lua", "now < tonumber(words[UNTIL])", "true")}
 
 
 class NginxLuaEdge(CacheEdge):
-    """``without``: "race" (the plain key), "fence", "include" (no AgeZero at all). ``edit``: (file, old, new) in what is shipped."""
+    """``without``: "race" (the plain key), "fence", "include" (no AgeZero at all), "cache" (for the canary).
+
+    ``edit``: (file, old, new) in what is shipped.
+    """
 
     def __init__(
-        self, origin: str, data: Path, *, without: str = "", edit: tuple[str, str, str] | None = None, workers: int = 2, slots: int = 2**16
+        self,
+        origin: str,
+        data: Path,
+        *,
+        without: str = "",
+        edit: tuple[str, str, str] | None = None,
+        workers: int = 2,
+        slots: int = 2**16,
+        canary: str = "",
     ) -> None:
         super().__init__()
         self.home = Path(tempfile.mkdtemp(prefix="agezero-nginx-"))  # a socket's path is short, and pytest's folders are closed to others
@@ -83,7 +101,12 @@ class NginxLuaEdge(CacheEdge):
         self.address = free_address()
         self.url = f"http://{self.address}"
         data.mkdir(parents=True, exist_ok=True)
-        self.options = Options(folder=self.home / "agezero", table=self.home / "table", socket=self.home / "control.sock")
+        (self.home / "run").mkdir(mode=0o700)  # nginx makes its sockets for everybody
+        canary = canary or free_address()
+        self.options = Options(folder=self.home / "agezero", table=self.home / "table", socket=self.home / "run/control.sock", canary=canary)
+        self.described = Nginx(
+            name="nginx", table=str(self.options.table), control=str(self.options.socket), front=self.url, canary=canary, slots=slots
+        )
         write(self.options)
         for name, old, new in filter(None, (edit, _OFF.get(without))):
             file = self.options.folder / name
@@ -103,6 +126,8 @@ class NginxLuaEdge(CacheEdge):
             origin=origin,
             front=self.address,
             user="user root;" if os.geteuid() == 0 else "",
+            canary=self.options.canary,
+            canary_zone="off" if without == "cache" else "one",
             modules="\n".join(f"load_module {find(name)};" for name in NGINX[1:]),
             http=f"include {folder}/agezero-http.conf;" if ours else "",
             location=f"include {folder}/agezero-location.conf;" if ours else "",

@@ -55,7 +55,8 @@ http_access allow all
 class SquidEdge(CacheEdge):
     """A running Squid.
 
-    ``without``: ``race`` or ``fence``, or texts whose lines of agezero.conf are left out. ``faulty``: the helper obeys ``fault``.
+    ``without``: ``race``, ``fence`` or ``quote``, or texts whose lines of agezero.conf are left out. ``faulty``: the helper obeys ``fault``.
+    ``edits``: (old, new) in agezero.conf.
     ``store``: a cache_dir line for a folder ``{}``. ``table``: what Squid's helper reads, if not what the agent writes.
     """
 
@@ -65,6 +66,7 @@ class SquidEdge(CacheEdge):
         data: Path,
         *,
         without: str | Collection[str] = (),
+        edits: Collection[tuple[str, str]] = (),
         faulty: bool = False,
         store: str = "ufs {} 64 4 16",
         table: Path | None = None,
@@ -80,6 +82,7 @@ class SquidEdge(CacheEdge):
         self.address = free_address()
         self.url = f"http://{self.address}"
         self.options = Squid(name="squid", control=free_address(), canary=free_address(), front=self.url, table=str(self.home / "table"), slots=slots)
+        self.described = self.options
         self.driver, self.state = open_edge(self.options, data)
         self.slots = self.state
         self.fault = self.home / "fault" / "what"
@@ -90,6 +93,9 @@ class SquidEdge(CacheEdge):
             for path in (self.home, self.home / "cache", self.home / "fault"):
                 shutil.chown(path, SERVANT)
         self._render(origin, without, faulty, store, table, more, include)
+        for old, new in edits:
+            assert old in self._conf, old
+            (self.home / "squid.conf").write_text(self._conf.replace(old, new))
 
     def _render(self, origin: str, without: str | Collection[str], faulty: bool, store: str, table: Path | None, more: str, include: bool) -> None:
         mode = without if isinstance(without, str) else str(self.fault) if faulty else ""
@@ -158,6 +164,11 @@ class SquidEdge(CacheEdge):
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Does it run?"""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def helpers(self) -> list[int]:

@@ -1,7 +1,7 @@
 """The StoreID helper with a fault, for the tests that show what the guards are for: ``squid_helper.py FAULT TABLE``.
 
-``race``: one key for all epochs. ``fence``: the lease is not looked at. Anything else is the path of a file: while it is there, and says ``die`` or
-``fail``, the next request makes the helper end, or raise where nothing catches it but the helper itself.
+``race``: one key for all epochs. ``fence``: the lease is not looked at. ``quote``: the key is not quoted. Anything else is the path of a file: while
+it is there, and says ``die`` or ``fail``, the next request makes the helper end, or raise where nothing catches it but the helper itself.
 """
 
 from __future__ import annotations
@@ -37,5 +37,5 @@ class Faulty(TableReader):
 
 if __name__ == "__main__":
     helper = Helper(Path(sys.argv[2]))
-    helper._table = (Unsafe if sys.argv[1] in ("race", "fence") else Faulty)(Path(sys.argv[2]), 0.2)
-    serve(helper.answer, 0, 1)
+    helper._table = (Unsafe if sys.argv[1] in ("race", "fence", "quote") else Faulty)(Path(sys.argv[2]), 0.2)
+    serve((lambda line: helper.answer(line).replace(b'"', b"")) if sys.argv[1] == "quote" else helper.answer, 0, 1)

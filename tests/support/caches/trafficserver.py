@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from agezero.config.edges import TrafficServer
 from agezero.edges.slots import SlotFile
 from agezero.edges.trafficserver.config import Options, plugins, write
 from agezero.edges.trafficserver.driver import TrafficServerDriver
@@ -115,6 +116,15 @@ class TrafficServerEdge(CacheEdge):
         data.mkdir(parents=True, exist_ok=True)
         self.table = data / "table"
         self.options = Options(folder=self.home / "agezero", table=table or self.table, canary=canary, hosts=(self.address, *hosts))
+        self.described = TrafficServer(
+            name="trafficserver",
+            front=self.url,
+            control=self.address,
+            hosts=tuple(self.options.hosts),
+            table=str(self.table),
+            canary=canary,
+            slots=slots,
+        )
         write(self.options)
         self._edit()
         for name in ("etc", "run", "log", "cache", "var"):

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from agezero.config.edges import Varnish
 from agezero.edges.position import PositionFile
 from agezero.edges.varnish.driver import VarnishDriver
 from agezero.edges.varnish.vcl import vcl
@@ -30,7 +31,10 @@ VARNISHD = shutil.which("varnishd", path=f"{os.environ.get('PATH', '')}:/usr/sbi
 
 
 class VarnishEdge(CacheEdge):
-    """A running Varnish. ``without``: safeguards taken out of the VCL. ``before``, ``after``: the user's own subs round it."""
+    """A running Varnish. ``without``: safeguards taken out of the VCL. ``before``, ``after``: the user's own subs round it.
+
+    ``mode``: of the agent's socket. ``preload``: a library that the program gets with its start.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,9 @@ class VarnishEdge(CacheEdge):
         settles: bool = True,
         parameters: Collection[str] = (),
         timeout_s: float = 5.0,
+        canary: str = "",
+        mode: str = "0600",
+        preload: Path | None = None,
     ) -> None:
         super().__init__()
         self.url = f"http://{free_address()}"
@@ -51,12 +58,15 @@ class VarnishEdge(CacheEdge):
         self.work = Path(tempfile.mkdtemp(prefix="agezero-varnish-"))  # short: a unix socket lies in it
         self.control = self.work / "agezero.sock"
         place = urlsplit(origin)
-        (self.work / "agezero.vcl").write_text(vcl(without=without))
+        (self.work / "agezero.vcl").write_text(vcl(canary, without))
+        self.mode = mode
+        self._environment = {**os.environ, **({"LD_PRELOAD": str(preload)} if preload else {})}
+        self.described = Varnish(name="varnish", control=str(self.control), front=self.url, canary=canary or "127.0.0.1:8479")
         self._backend = f'backend default {{ .host = "{place.hostname}"; .port = "{place.port}"; }}\n'
         self.write_vcl(before, after, include=include)
         data.mkdir(parents=True, exist_ok=True)
         self.state = self.position = PositionFile(data / "position.json")
-        self.driver = VarnishDriver(self.control, self.position, settles=settles, timeout_s=timeout_s)
+        self.driver = VarnishDriver(self.control, self.position, settles=settles, timeout_s=timeout_s, end_s=0)
         self._process: subprocess.Popen[bytes] | None = None
 
     def write_vcl(self, before: str = "", after: str = "", *, include: bool = True) -> Path:
@@ -77,7 +87,7 @@ class VarnishEdge(CacheEdge):
             "-a",
             f"front={self.host}",
             "-a",
-            f"agezero={self.control},mode=0600",
+            f"agezero={self.control},mode={self.mode}",
             "-f",
             self.work / "main.vcl",
             "-s",
@@ -90,7 +100,7 @@ class VarnishEdge(CacheEdge):
         for parameter in self.parameters:
             command += ["-p", parameter]
         with (self.work / "output.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         wait_for(self._answers, "varnishd answers")
 
     def _answers(self) -> bool:
@@ -207,12 +217,13 @@ class VarnishEdge(CacheEdge):
 
 
 @contextmanager
-def running_varnish(origin: str, data: Path, **options: Any) -> Iterator[VarnishEdge]:
-    """Start a Varnish in front of ``origin`` with a lease; ended on leaving."""
+def running_varnish(origin: str, data: Path, *, opened: bool = True, **options: Any) -> Iterator[VarnishEdge]:
+    """Start a Varnish in front of ``origin``; ``opened``: with a lease. Ended on leaving."""
     edge = VarnishEdge(origin, data, **options)
     try:
         edge.start()
-        edge.open()
+        if opened:
+            edge.open()
         yield edge
     finally:
         edge.close()

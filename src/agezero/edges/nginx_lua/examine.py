@@ -18,9 +18,9 @@ from agezero.ports import DriverFailed
 OLDEST = (1, 18)
 _PROGRAMS = ("openresty", "nginx")
 _PATHS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/openresty/bin")
-_MODULES_ENABLED = Path("/etc/nginx/modules-enabled")
 _LOOKS_AGAIN_S = 1.1  # a fenced worker looks for a table once a second
 _VERSION = re.compile(r"(?:nginx|openresty)/(\d+)\.(\d+)")
+_CONF_PATH = re.compile(r"--conf-path=(\S+)/[^/\s]+")
 
 
 async def examine(options: Nginx, folder: Path) -> Sequence[Finding]:
@@ -37,7 +37,8 @@ async def _program() -> list[Finding]:
         return []  # it may run in a container, or on another path: the control socket tells
     process = await asyncio.create_subprocess_exec(program, "-V", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
     said = (await process.communicate())[0].decode(errors="replace")
-    return program_findings(program, said, [path.name for path in _MODULES_ENABLED.glob("*lua*")])
+    home = _CONF_PATH.search(said)  # Debian's nginx loads what is named beside its configuration
+    return program_findings(program, said, [path.name for path in Path(home[1]).glob("modules-enabled/*lua*")] if home else [])
 
 
 def program_findings(program: str, said: str, enabled: Sequence[str]) -> list[Finding]:

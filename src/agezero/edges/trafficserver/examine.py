@@ -14,7 +14,7 @@ from pathlib import Path
 from agezero.config.checks import parse_address
 from agezero.config.edges import TrafficServer
 from agezero.edges.kinds import Finding
-from agezero.edges.trafficserver.look import Answer, digest, nonce_in
+from agezero.edges.trafficserver.look import Answer, nonce_in
 from agezero.edges.trafficserver.place import hosts, look, table_path
 from agezero.ports import DriverFailed
 
@@ -22,8 +22,8 @@ OLDEST = (9, 0)
 _VERSION = re.compile(r"Traffic Server (\d+)\.(\d+)\S*")
 _PATHS = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/opt/ts/bin", "/opt/trafficserver/bin")
 _LOOKS_AGAIN_S = 1.1  # a fenced Lua state looks for a table once a second
-_WRONG = digest(0)
-"""No table ever says 0."""
+_WRONG = "0" * 64
+"""No digest of any nonce."""
 
 
 async def examine(options: TrafficServer, folder: Path) -> Sequence[Finding]:

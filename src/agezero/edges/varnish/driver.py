@@ -30,19 +30,27 @@ SETTLE_S = 1.0
 SETTLE_REPLY_S = 0.5
 """A slower answer doesn't show that the cache had been running all the time; the purge is given again."""
 OVERDUE_S = 10.0
+END_S = SETTLE_S + 2 * SETTLE_REPLY_S
+"""How long an end in good order waits for what is unsettled. If it isn't by then, the next agent purges everything."""
 
 
 class VarnishDriver:
-    """Implements :class:`agezero.ports.EdgeDriver`. ``settles`` off takes a safeguard away, for the test that shows that it is needed."""
+    """Implements :class:`agezero.ports.EdgeDriver`. ``settles`` off takes a safeguard away, for the test that shows that it is needed.
+
+    ``end_s``: how long ``aclose`` may take.
+    """
 
     capabilities = CAPABILITIES
 
-    def __init__(self, control: Path, state: PositionFile, *, connections: int = 4, timeout_s: float = TIMEOUT_S, settles: bool = True) -> None:
+    def __init__(  # noqa: PLR0913 - the last two are for tests
+        self, control: Path, state: PositionFile, *, connections: int = 4, timeout_s: float = TIMEOUT_S, settles: bool = True, end_s: float = END_S
+    ) -> None:
         self._state = state
         self._calls = Connections(control, connections, timeout_s)
         self._boot = ""
         self._bans = Bans()
         self._settles = settles
+        self._end_s = end_s
         self._unsettled: list[Unsettled] = []
         self._places = Places()
         self._settling: asyncio.Task[None] | None = None
@@ -99,8 +107,9 @@ class VarnishDriver:
         await self._do("/lease", {"AgeZero-Issued": "0", "AgeZero-Until": "0", "AgeZero-Young": "3600"})
 
     async def aclose(self) -> None:
-        """Give again what is due, and close the connections."""
+        """Settle what is yet to be settled, and close the connections."""
         if self._settling is not None:
+            await asyncio.wait([self._settling], timeout=self._end_s)
             self._settling.cancel()
             await asyncio.wait([self._settling])
         self._calls.close()

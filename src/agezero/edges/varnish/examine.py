@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -20,7 +21,9 @@ from agezero.ports import DriverFailed
 
 VERSION_MIN = (7, 1)
 CLOCK_S = 0.5
+CALL_S = 5.0
 _TRY = "agezero/~"
+_CLOCK = "run the agent on the machine of its Varnish, and both by one clock: a lease is compared with it"
 _START = "start varnishd with -a agezero={},mode=0600 (and user= or group= of the agent)"
 
 
@@ -36,7 +39,7 @@ async def examine(options: Varnish, folder: Path) -> Sequence[Finding]:  # noqa:
 
 
 def _version() -> Finding:
-    what, program = "the version of Varnish", shutil.which("varnishd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    what, program = "the version of Varnish", shutil.which("varnishd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/usr/bin")
     if program is None:
         return Finding(what, ok=True, said="varnishd is not installed here; its answers will tell")
     said = subprocess.run([program, "-V"], capture_output=True, text=True, check=False, timeout=10)
@@ -45,7 +48,7 @@ def _version() -> Finding:
     return Finding(
         what,
         found >= VERSION_MIN,
-        f"{found[0]}.{found[1]}, expected 7.1 or newer",
+        f"{found[0]}.{found[1]}" + ("" if found >= VERSION_MIN else ", expected 7.1 or newer"),
         "install Varnish 7.1 or newer with varnish-modules (Debian 12 has both)",
     )
 
@@ -62,7 +65,7 @@ def _closed(control: Path) -> Finding:
 
 
 async def _answers(control: Path) -> list[Finding]:
-    calls, asked_s = Connections(control, 1, 5.0), time.time()
+    calls, asked_s = Connections(control, 1, CALL_S), time.time()
     what, fix = "agezero.vcl is in use", "include what `agezero edge-config` prints before your own subs, then vcl.load and vcl.use"
     try:
         reply = await calls.call("/state", {"AgeZero-Try": _TRY})
@@ -71,12 +74,13 @@ async def _answers(control: Path) -> list[Finding]:
         return [Finding(what, ok=False, said=said, fix=hint or fix)]
     finally:
         calls.close()
-    apart_s = abs(float(reply.headers.get("agezero-now", 0)) - asked_s)
+    now_s = float(reply.headers.get("agezero-now", 0))
+    apart_s = max(asked_s - now_s, now_s - time.time(), 0.0)
     key = reply.headers.get("agezero-key")
     return [
         Finding(what, reply.status == 200, f"it answered {reply.status} {reply.body}" if reply.status != 200 else "", fix),
         Finding("its keys are computed as here", key == str(names.key(_TRY)), "", "use a Varnish of a version that docs/drivers/varnish.md names"),
-        Finding("its clock is the agent's", apart_s < CLOCK_S, f"{apart_s:.1f} s apart", "run the agent on the same machine as its Varnish"),
+        Finding("its clock is the agent's", apart_s < CLOCK_S, f"{apart_s:.1f} s apart" if apart_s else "", _CLOCK),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Writes agezero.vcl out: what VCL has no loops and no constants for is filled in here."""
+"""Writes agezero.vcl out, the one file that a user includes: its parts in a row. What VCL has no loops and no constants for is filled in here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ URLS_MAX = 32
 """In one command."""
 PLACES = 8
 """Of recent purges of prefixes, hosts and everything, and as many of tags."""
-SAFEGUARDS = frozenset({"counter", "young", "fence", "spelling", "validators"})
+PARTS = ("start", "agent", "requests", "fetches")
+"""Varnish's subs of one name are joined in their order; no part has one that another has."""
+SAFEGUARDS = frozenset({"counter", "young", "fence", "spelling", "validators", "token", "boot", "foreign"})
 
 _COUNTER = "4000000000, 100000000000y"
 """Tokens that never come back: the highest number, as the module truncates to 32 bits, and a period in which none is ever refilled."""
@@ -60,7 +62,7 @@ backend agezero_canary {{
 def vcl(canary: str = "", without: Collection[str] = ()) -> str:
     """The text of agezero.vcl. ``canary``: HOST:PORT; ``without``: safeguards to take away, for the tests that show that they are needed."""
     assert SAFEGUARDS.issuperset(without)
-    text = resources.files(__package__).joinpath("agezero.vcl").read_text()
+    text = "".join(resources.files(__package__).joinpath(f"{part}.vcl").read_text() for part in PARTS)
     host, _, port = canary.rpartition(":")
     values = {
         "BUMPS": "".join(_BUMP.format(number=number) for number in range(1, URLS_MAX + 1)).rstrip(),
