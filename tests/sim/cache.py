@@ -3,7 +3,7 @@
 ``TableCache`` is nginx with AgeZero's table in memory of its own: the key is (newest purge, URL, variant), computed when a request arrives.
 ``MappedCache`` is nginx by Lua, Traffic Server or Squid, which read the agent's file: a restart loses neither table nor lease. The code of both may
 fail for a while, as a Lua script or Squid's helper does. ``NativeCache`` is Varnish: objects by URL, a purge deletes them, and a fill fence keeps out
-what was being fetched meanwhile.
+what was being fetched meanwhile. Most agents of one trust what lies in it, if it has not restarted since; and its commands may end up at the origin.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class Cache(Actor):
         self.token = 0
         self.refuses: frozenset[Kind] = frozenset()
         self.mute = False
+        self.forwarding = False
+        """Commands go to the origin, which answers 200 to anything."""
         self.stumbling = False
         """Its code for the table fails at every request."""
         self.boots = 0
@@ -153,9 +155,14 @@ class Cache(Actor):
 
     def perform(self, agent: Agent, life: int, token: int, step: Step, part: TablePart | None) -> None:
         """What the driver does at the cache's end."""
-        if self.parts.token_at_edge and token < self.token and not isinstance(step, Probe):
+        answer: EdgeRestarted | DriverDone | DriverFailed
+        if self.forwarding:
+            self.world.mark("the origin answered a command")
+            unmarked = DriverFailed(step.step, "this is not the cache's answer")
+            answer = unmarked if self.parts.own_mark or isinstance(step, Probe) else DriverDone(step.step)
+        elif self.parts.token_at_edge and token < self.token and not isinstance(step, Probe):
             self.world.mark("cache refused an old token")
-            answer: EdgeRestarted | DriverDone | DriverFailed = DriverFailed(step.step, "a newer agent has taken this edge over")
+            answer = DriverFailed(step.step, "a newer agent has taken this edge over")
         else:
             answer = self._do(token, step, part)
         if self.mute and self.world.faulty:
@@ -251,6 +258,8 @@ class MappedCache(TableCache):
     def forget(self) -> None:
         if self.mapped:
             self.world.mark("cache restarted and kept its mapped table")
+            if not self.parts.table_outlives:
+                self.copy = self.parts.table([0] * SLOTS)
             return
         super().forget()
         self.mapped = True
@@ -262,10 +271,14 @@ class MappedCache(TableCache):
 
 
 class NativeCache(Cache):
-    """Objects by URL. Where it has a lease to lose, a restart may bring back what was deleted just before."""
+    """Objects by URL. Where it has a lease to lose, a restart may bring back what was deleted just before.
 
-    def __init__(self, world: World, name: str, rate: float, network: Network, parts: Parts, checker: Checker, fences: bool) -> None:
+    ``keeps``: a new agent may find it as the last one has left it, and then purges nothing.
+    """
+
+    def __init__(self, world: World, name: str, rate: float, network: Network, parts: Parts, checker: Checker, fences: bool, keeps: bool) -> None:
         self.fences = fences
+        self.keeps = keeps
         self.deleted: list[tuple[Key, Body]] = []
         super().__init__(world, name, rate, network, parts, checker)
 
@@ -284,7 +297,9 @@ class NativeCache(Cache):
         return 0
 
     def change(self, step: Apply | PurgeEverything | Restore, part: TablePart | None) -> None:  # noqa: ARG002
-        assert not isinstance(step, Restore)
+        if isinstance(step, Restore):
+            self.world.mark("a new agent trusted what lies in the cache")
+            return
         purges = step.purges if isinstance(step, Apply) else (Purge(step.seq, EVERYTHING),)
         for purge in purges:
             self._purge({url for url in URLS if purge.selector.matches(url, TAGS[url])})

@@ -31,7 +31,7 @@ from agezero.core.steps import (
     Sleep,
     Tick,
 )
-from sim.cache import SLOTS, Cache, TableCache, TablePart
+from sim.cache import SLOTS, Cache, NativeCache, TableCache, TablePart
 from sim.network import Network
 from sim.parts import Parts
 from sim.simlog import READ_TIMEOUT_S, SimLog
@@ -52,6 +52,8 @@ class Disk:
 
     table: EpochTable
     position: Position = field(default_factory=Position)
+    boot: str = ""
+    """Boot id of the cache for which the position is true, where the cache itself keeps what was purged."""
     earlier: list[Position] = field(default_factory=list)
     rolled_back: bool = False
 
@@ -80,8 +82,13 @@ class Edge:
     agents: int = 0
 
     @property
-    def restores(self) -> bool:
+    def has_table(self) -> bool:
         return isinstance(self.cache, TableCache)
+
+    @property
+    def restores(self) -> bool:
+        """Can it go on where it was?"""
+        return self.has_table or (isinstance(self.cache, NativeCache) and self.cache.keeps)
 
 
 @dataclass(slots=True)
@@ -117,6 +124,8 @@ class Agent(Actor):
         self._answered = True
         self._reads = 0
         self._wake_at_s: float | None = None
+        self._emptied: dict[int, str] = {}
+        """Steps that purge everything → boot id of the cache that it is asked of."""
         self._join()
 
     @property
@@ -174,6 +183,8 @@ class Agent(Actor):
         follower = self.follower
         if follower is None or not self.up:
             return
+        if isinstance(event, DriverDone) and event.step in self._emptied:
+            self.disk.boot = self._emptied.pop(event.step)
         marks = self.world.marks
         state = follower.state
         marks.add(f"{state.value} + {type(event).__name__}")
@@ -249,11 +260,21 @@ class Agent(Actor):
 
     def _drive(self, step: Probe | Apply | PurgeEverything | Restore | Install) -> None:
         cache = self.edge.cache
-        part = self._write(step) if self.edge.restores else None
+        part = self._write(step) if self.edge.has_table else None
+        step = step if self.edge.has_table else self._natively(step)
         self.network.send(self, cache, "driver step", cache.perform, self, self.life, self.token, step, part, life=cache.life)
         if not self.services.parts.confirmed and isinstance(step, Apply | PurgeEverything):
             self.after(0.0, "not waited for", self.handle, DriverDone(step.step))
         self.after(STEP_TIMEOUT_S, "step timed out", self.handle, DriverFailed(step.step, "timed out"))
+
+    def _natively(self, step: Probe | Apply | PurgeEverything | Restore | Install) -> Probe | Apply | PurgeEverything | Restore | Install:
+        """As Varnish's driver restores: nothing is to be done, unless the cache has restarted since. Then everything is purged."""
+        if isinstance(step, Restore) and self.services.parts.boot_on_record and self.disk.boot != step.boot_id:
+            step = PurgeEverything(step.step, 0, "", "the cache has restarted")
+        if isinstance(step, PurgeEverything):
+            assert self.follower is not None
+            self._emptied[step.step] = self.follower._seen
+        return step
 
     def _write(self, step: Probe | Apply | PurgeEverything | Restore | Install) -> TablePart | None:
         """Into the durable table first; the part that goes to the copy."""
