@@ -97,7 +97,7 @@ class Checker:
             applied = disk.table.newest(url) >= seq and (not cache.loaded or not cache.up or cache.newest(url) >= seq)
         else:
             relevant = cache.up and (cache.loaded or not cache.fences)
-            applied = not relevant or all(body.began_s >= at_s for key, body in cache.store.items() if key[1] == url)
+            applied = not relevant or all(body.began_s >= at_s for key in cache.store if key[1] == url and (body := cache.find(key)))
         if not applied:
             raise Violation("no loss", f"{edge.name} has saved a watermark beyond {seq}, which was not applied to {url}")
 

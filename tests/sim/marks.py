@@ -53,6 +53,9 @@ OUTCOMES = frozenset(
         "supervisor tells of a restart",
         "cache restarted and kept its mapped table",
         "a new agent trusted what lies in the cache",
+        "stored just after its purge",
+        "looked again at a young object",
+        "driver refused a lease over an unsettled purge",
     }
 )
 UNREACHED = frozenset(f"{State.JOINING} + {event.__name__}" for event in (Records, DriverDone, LeaseGranted, LeaseLost, Tick))
