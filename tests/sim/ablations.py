@@ -117,6 +117,16 @@ ABLATIONS = (
         Parts(follower=NoBootId, boot_id=False),
     ),
     Ablation(
+        "boot-on-record",
+        "honest",
+        "a new agent trusts what lies in a cache only if its boot id is the one on record",
+        Parts(boot_on_record=False),
+    ),
+    Ablation("second-look", "honest", "a hit on what was just stored looks again whether it was purged meanwhile", Parts(young=False)),
+    Ablation("settled", "honest", "what was just being stored when it was purged is purged again before nobody looks any more", Parts(settles=False)),
+    Ablation("own-mark", "no loss", "an answer counts only with a mark of our own: an origin's 200 is no confirmation", Parts(own_mark=False)),
+    Ablation("durable-table", "honest", "a table that a cache maps outlives the process that reads it", Parts(table_outlives=False)),
+    Ablation(
         "log-epoch",
         "no loss",
         "a log restored from a backup begins a new epoch, at which every edge purges everything",

@@ -3,7 +3,7 @@
 ``TableCache`` is nginx with AgeZero's table in memory of its own: the key is (newest purge, URL, variant), computed when a request arrives.
 ``MappedCache`` is nginx by Lua, Traffic Server or Squid, which read the agent's file: a restart loses neither table nor lease. The code of both may
 fail for a while, as a Lua script or Squid's helper does. ``NativeCache`` is Varnish: objects by URL, a purge deletes them, and a fill fence keeps out
-what was being fetched meanwhile.
+what was being fetched meanwhile. Most agents of one trust what lies in it, if it has not restarted since; and its commands may end up at the origin.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ SLOTS = 32
 PLAIN_KEY = -1
 """The epoch of requests whose epoch could not be computed, where that does not bypass."""
 FETCH_TIMEOUT_S = 3.0
+STORING_S = 0.3
+"""How long it may take at most from the last look whether a purge came until the object can be found."""
+YOUNG_S = 6.0
+"""So long a hit looks again: until what was unsettled at its time is settled, or no lease can be in force any more."""
 Key = tuple[int, str, str]
 Waiter = tuple[Actor, int, Call, tuple[Any, ...]]
 Step = Probe | Apply | PurgeEverything | Restore | Install
@@ -64,6 +68,8 @@ class Cache(Actor):
         self.token = 0
         self.refuses: frozenset[Kind] = frozenset()
         self.mute = False
+        self.forwarding = False
+        """Commands go to the origin, which answers 200 to anything."""
         self.stumbling = False
         """Its code for the table fails at every request."""
         self.boots = 0
@@ -112,7 +118,7 @@ class Cache(Actor):
             self._ask(url, variant, self._answer, [waiter])
             return
         key = (self.epoch(url), url, variant)
-        body = self.store.get(key)
+        body = self.find(key)
         if body is not None:
             self.world.mark("hit")
             self._answer([waiter], body)
@@ -146,6 +152,10 @@ class Cache(Actor):
             self.checker.audit(self)
         self._answer(fill.waiters, body)
 
+    def find(self, key: Key) -> Body | None:
+        """What a request would be answered with."""
+        return self.store.get(key)
+
     def _stored_as(self, key: Key) -> Key:
         return key
 
@@ -153,9 +163,14 @@ class Cache(Actor):
 
     def perform(self, agent: Agent, life: int, token: int, step: Step, part: TablePart | None) -> None:
         """What the driver does at the cache's end."""
-        if self.parts.token_at_edge and token < self.token and not isinstance(step, Probe):
+        answer: EdgeRestarted | DriverDone | DriverFailed
+        if self.forwarding:
+            self.world.mark("the origin answered a command")
+            unmarked = DriverFailed(step.step, "this is not the cache's answer")
+            answer = unmarked if self.parts.own_mark or isinstance(step, Probe) else DriverDone(step.step)
+        elif self.parts.token_at_edge and token < self.token and not isinstance(step, Probe):
             self.world.mark("cache refused an old token")
-            answer: EdgeRestarted | DriverDone | DriverFailed = DriverFailed(step.step, "a newer agent has taken this edge over")
+            answer = DriverFailed(step.step, "a newer agent has taken this edge over")
         else:
             answer = self._do(token, step, part)
         if self.mute and self.world.faulty:
@@ -204,7 +219,7 @@ class Cache(Actor):
         for url in URLS:
             epoch = self.epoch(url)
             for variant in VARIANTS:
-                body = self.store.get((epoch, url, variant))
+                body = self.find((epoch, url, variant))
                 if body is not None:
                     found.append((url, body))
         return found
@@ -251,6 +266,8 @@ class MappedCache(TableCache):
     def forget(self) -> None:
         if self.mapped:
             self.world.mark("cache restarted and kept its mapped table")
+            if not self.parts.table_outlives:
+                self.copy = self.parts.table([0] * SLOTS)
             return
         super().forget()
         self.mapped = True
@@ -262,11 +279,18 @@ class MappedCache(TableCache):
 
 
 class NativeCache(Cache):
-    """Objects by URL. Where it has a lease to lose, a restart may bring back what was deleted just before."""
+    """Objects by URL. Where it has a lease to lose, a restart may bring back what was deleted just before.
 
-    def __init__(self, world: World, name: str, rate: float, network: Network, parts: Parts, checker: Checker, fences: bool) -> None:
+    ``keeps``: a new agent may find it as the last one has left it, and then purges nothing. Then also, storing takes a moment, in which a purge finds
+    the object neither in flight nor stored; ``noted``: how often its URL had been purged when that was last looked at, and when that was.
+    """
+
+    def __init__(self, world: World, name: str, rate: float, network: Network, parts: Parts, checker: Checker, fences: bool, keeps: bool) -> None:
         self.fences = fences
+        self.keeps = keeps
         self.deleted: list[tuple[Key, Body]] = []
+        self.noted: dict[Key, tuple[int, float]] = {}
+        self.purged: dict[str, int] = {}
         super().__init__(world, name, rate, network, parts, checker)
 
     def boot(self, disk: bool) -> None:
@@ -275,7 +299,39 @@ class NativeCache(Cache):
             for key, body in self.deleted:
                 self.world.mark("deleted object came back with the disk")
                 self.store.setdefault(key, body)
-        self.deleted = []
+        self.deleted, self.noted, self.purged = [], {}, {}
+
+    def find(self, key: Key) -> Body | None:
+        purges, at_s = self.noted.get(key, (0, -YOUNG_S))
+        if self.parts.young and self.world.now_s < at_s + YOUNG_S and self.purged.get(key[1], 0) != purges:
+            self.world.mark("looked again at a young object")
+            return None
+        return super().find(key)
+
+    def _filled(self, fill: Fill, body: Body) -> None:
+        if not self.keeps or not self.parts.fill_fence or fill.spoilt:
+            super()._filled(fill, body)
+            return
+        if self.fills.get(fill.key) is fill:
+            del self.fills[fill.key]
+        note = (self.purged.get(fill.key[1], 0), self.world.now_s)
+        self.after(self.world.network.between(0.0, STORING_S), "stored", self._stored, fill.key, body, note)
+        self._answer(fill.waiters, body)
+
+    def _stored(self, key: Key, body: Body, note: tuple[int, float]) -> None:
+        if self.purged.get(key[1], 0) != note[0]:
+            self.world.mark("stored just after its purge")
+        self.store[key], self.noted[key] = body, note
+        self.checker.audit(self)
+
+    def settle(self, agent: Agent, life: int, token: int, number: int, purges: tuple[Purge, ...], before_s: float) -> None:
+        """Remove what had been looked at before the purges, and was stored after them."""
+        if self.forwarding or token < self.token:
+            return
+        urls = {url for url in URLS for purge in purges if purge.selector.matches(url, TAGS[url])}
+        for key in [key for key in self.store if key[1] in urls and self.noted.get(key, (0, -1.0))[1] < before_s]:
+            del self.store[key]
+        self.network.send(self, agent, "settled", agent.settled, number, life=life)
 
     def live(self) -> bool:
         return not self.fences or super().live()
@@ -284,12 +340,16 @@ class NativeCache(Cache):
         return 0
 
     def change(self, step: Apply | PurgeEverything | Restore, part: TablePart | None) -> None:  # noqa: ARG002
-        assert not isinstance(step, Restore)
+        if isinstance(step, Restore):
+            self.world.mark("a new agent trusted what lies in the cache")
+            return
         purges = step.purges if isinstance(step, Apply) else (Purge(step.seq, EVERYTHING),)
         for purge in purges:
             self._purge({url for url in URLS if purge.selector.matches(url, TAGS[url])})
 
     def _purge(self, urls: set[str]) -> None:
+        for url in sorted(urls):
+            self.purged[url] = self.purged.get(url, 0) + 1
         for key in [key for key in self.store if key[1] in urls]:
             self.deleted = [*self.deleted[-3:], (key, self.store.pop(key))]
         for key in [key for key in self.fills if key[1] in urls]:

@@ -92,12 +92,12 @@ class Checker:
     def _applied(self, edge: Edge, disk: Disk, seq: int, at_s: float, url: str) -> None:
         cache = edge.cache
         if disk is not edge.disk:  # of an agent that was replaced: what it vouches for is refused, but its own table must hold it
-            applied = not edge.restores or disk.table.newest(url) >= seq
-        elif edge.restores:
+            applied = not edge.has_table or disk.table.newest(url) >= seq
+        elif edge.has_table:
             applied = disk.table.newest(url) >= seq and (not cache.loaded or not cache.up or cache.newest(url) >= seq)
         else:
             relevant = cache.up and (cache.loaded or not cache.fences)
-            applied = not relevant or all(body.began_s >= at_s for key, body in cache.store.items() if key[1] == url)
+            applied = not relevant or all(body.began_s >= at_s for key in cache.store if key[1] == url and (body := cache.find(key)))
         if not applied:
             raise Violation("no loss", f"{edge.name} has saved a watermark beyond {seq}, which was not applied to {url}")
 

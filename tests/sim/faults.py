@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from agezero.core.selector import Kind
 from agezero.core.steps import EdgeRestarted
-from sim.cache import MappedCache, TableCache
+from sim.cache import MappedCache, NativeCache, TableCache
 from sim.shells import Agent, Edge, Services, new_disk
 from sim.world import Actor
 
@@ -164,6 +164,12 @@ class Faults(Actor):
             edge.cache.stumbling = True
             self.later(lambda: setattr(edge.cache, "stumbling", False))
 
+    def forward(self, edge: Edge) -> None:
+        """As Varnish does with a method that its VCL does not know."""
+        if isinstance(edge.cache, NativeCache):
+            edge.cache.forwarding = True
+            self.later(lambda: setattr(edge.cache, "forwarding", False))
+
     # Control side and log
 
     def fill_disk(self, edge: Edge) -> None:  # noqa: ARG002
@@ -214,7 +220,7 @@ class Faults(Actor):
         self.control.crash_when_saving = None
         self._start_control()
         for edge in self.edges:
-            edge.cache.mute, edge.cache.stumbling, edge.cache.refuses = False, False, frozenset()
+            edge.cache.mute, edge.cache.stumbling, edge.cache.forwarding, edge.cache.refuses = False, False, False, frozenset()
             self._add_again(edge)
         for agent in self.agents:
             agent.resume()
@@ -235,6 +241,7 @@ KINDS: tuple[Callable[[Faults, Edge], None], ...] = (
     Faults.refuse,
     Faults.mute,
     Faults.stumble,
+    Faults.forward,
     Faults.fill_disk,
     Faults.crash_control,
     Faults.crash_control_while_saving,

@@ -23,6 +23,7 @@ FAULTS = frozenset(
         "applied, then timed out",
         "driver refused",
         "the cache's own code failed",
+        "the origin answered a command",
         "edge removed by hand",
         "append refused",
         "commit with an unknown outcome",
@@ -51,6 +52,10 @@ OUTCOMES = frozenset(
         "status not known yet",
         "supervisor tells of a restart",
         "cache restarted and kept its mapped table",
+        "a new agent trusted what lies in the cache",
+        "stored just after its purge",
+        "looked again at a young object",
+        "driver refused a lease over an unsettled purge",
     }
 )
 UNREACHED = frozenset(f"{State.JOINING} + {event.__name__}" for event in (Records, DriverDone, LeaseGranted, LeaseLost, Tick))

@@ -28,6 +28,16 @@ class Parts:
     """The driver answers when the cache has confirmed, not when it has been told."""
     boot_id: bool = True
     """The cache takes no lease before its table was loaded in this boot."""
+    boot_on_record: bool = True
+    """A new agent of a cache that keeps no table compares its boot id with the one on record before it trusts what lies in it."""
+    young: bool = True
+    """A hit on what was stored a moment ago asks again whether it was purged meanwhile."""
+    settles: bool = True
+    """A purge is given again a moment later, for what was just being stored."""
+    own_mark: bool = True
+    """An answer counts only with a mark that the cache's own configuration makes; without it, the origin's 200 does too."""
+    table_outlives: bool = True
+    """A mapped table outlives the process that reads it; without it, a helper begins anew with an empty memory."""
     new_epoch: bool = True
     """A log restored from a backup takes a new epoch."""
     floor_known: bool = True

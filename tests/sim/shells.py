@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agezero.core.epochs import EpochTable, Gates, Write
 from agezero.core.follower import Follower, Limits, State
 from agezero.core.position import Position
+from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING, Kind
 from agezero.core.steps import (
     Acknowledge,
@@ -31,7 +32,7 @@ from agezero.core.steps import (
     Sleep,
     Tick,
 )
-from sim.cache import SLOTS, Cache, TableCache, TablePart
+from sim.cache import SLOTS, Cache, NativeCache, TableCache, TablePart
 from sim.network import Network
 from sim.parts import Parts
 from sim.simlog import READ_TIMEOUT_S, SimLog
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 LIMITS = Limits(batch_max=3)
 STEP_TIMEOUT_S = 1.0
 ASK_TIMEOUT_S = 1.0
+SETTLE_S = 0.4
+OVERDUE_S = 1.5
+"""With the longest lease that comes after it less than YOUNG_S."""
 
 
 @dataclass(slots=True)
@@ -52,6 +56,10 @@ class Disk:
 
     table: EpochTable
     position: Position = field(default_factory=Position)
+    boot: str = ""
+    """Boot id of the cache for which the position is true, where the cache itself keeps what was purged."""
+    unsettled: bool = False
+    """Something that was purged there has yet to be purged again."""
     earlier: list[Position] = field(default_factory=list)
     rolled_back: bool = False
 
@@ -80,8 +88,13 @@ class Edge:
     agents: int = 0
 
     @property
-    def restores(self) -> bool:
+    def has_table(self) -> bool:
         return isinstance(self.cache, TableCache)
+
+    @property
+    def restores(self) -> bool:
+        """Can it go on where it was?"""
+        return self.has_table or (isinstance(self.cache, NativeCache) and self.cache.keeps)
 
 
 @dataclass(slots=True)
@@ -117,6 +130,11 @@ class Agent(Actor):
         self._answered = True
         self._reads = 0
         self._wake_at_s: float | None = None
+        self._emptied: dict[int, str] = {}
+        """Steps that purge everything → boot id of the cache that it is asked of."""
+        self._given: dict[int, tuple[Purge, ...]] = {}
+        self._unsettled: dict[int, tuple[float, tuple[Purge, ...]]] = {}
+        """Purges that are confirmed, by their step, and when that was; each is to be given again."""
         self._join()
 
     @property
@@ -174,6 +192,8 @@ class Agent(Actor):
         follower = self.follower
         if follower is None or not self.up:
             return
+        if isinstance(event, DriverDone):
+            self._confirmed(event.step)
         marks = self.world.marks
         state = follower.state
         marks.add(f"{state.value} + {type(event).__name__}")
@@ -249,11 +269,60 @@ class Agent(Actor):
 
     def _drive(self, step: Probe | Apply | PurgeEverything | Restore | Install) -> None:
         cache = self.edge.cache
-        part = self._write(step) if self.edge.restores else None
+        part = self._write(step) if self.edge.has_table else None
+        step = step if self.edge.has_table else self._natively(step)
+        if isinstance(step, Install) and self._overdue:
+            self.world.mark("driver refused a lease over an unsettled purge")
+            self.after(0.0, "overdue", self.handle, DriverFailed(step.step, "unsettled for too long"))
+            return
         self.network.send(self, cache, "driver step", cache.perform, self, self.life, self.token, step, part, life=cache.life)
         if not self.services.parts.confirmed and isinstance(step, Apply | PurgeEverything):
             self.after(0.0, "not waited for", self.handle, DriverDone(step.step))
         self.after(STEP_TIMEOUT_S, "step timed out", self.handle, DriverFailed(step.step, "timed out"))
+
+    def _confirmed(self, step: int) -> None:
+        """What Varnish's driver does before anybody else hears of it."""
+        if step in self._emptied:
+            self.disk.boot = self._emptied.pop(step)
+        purges = self._given.pop(step, None)
+        if purges and self.services.parts.settles:
+            self._unsettled[step] = (self.world.now_s, purges)
+            self.disk.unsettled = True
+            self.after(SETTLE_S, "settle", self._settle, step)
+
+    def _settle(self, step: int) -> None:
+        if step not in self._unsettled:
+            return
+        given_s, purges = self._unsettled[step]
+        cache = self.edge.cache
+        assert isinstance(cache, NativeCache)
+        self.network.send(self, cache, "settle", cache.settle, self, self.life, self.token, step, purges, given_s)
+        self.after(SETTLE_S, "settle again", self._settle, step)
+
+    def settled(self, step: int) -> None:
+        """The cache has done it."""
+        self._unsettled.pop(step, None)
+        if not self._unsettled:
+            self.disk.unsettled = False
+
+    @property
+    def _overdue(self) -> bool:
+        return any(self.world.now_s - given_s > OVERDUE_S for given_s, _ in self._unsettled.values())
+
+    def _natively(self, step: Probe | Apply | PurgeEverything | Restore | Install) -> Probe | Apply | PurgeEverything | Restore | Install:
+        """As Varnish's driver restores: nothing is to be done, unless the cache has restarted since. Then everything is purged."""
+        restarted = self.services.parts.boot_on_record and isinstance(step, Restore) and self.disk.boot != step.boot_id
+        if isinstance(step, Restore) and (restarted or self.disk.unsettled):
+            step = PurgeEverything(step.step, 0, "", "the cache has restarted")
+        if isinstance(step, PurgeEverything):
+            assert self.follower is not None
+            self._emptied[step.step] = self.follower._seen
+            self._given[step.step] = (Purge(step.seq, EVERYTHING),)
+        if isinstance(step, Apply):
+            self._given[step.step] = step.purges
+        if not (isinstance(self.edge.cache, NativeCache) and self.edge.cache.keeps):
+            self._given.clear()
+        return step
 
     def _write(self, step: Probe | Apply | PurgeEverything | Restore | Install) -> TablePart | None:
         """Into the durable table first; the part that goes to the copy."""

@@ -71,7 +71,9 @@ class Simulation:
         if chance.chance(0.6):
             table = MappedCache(*where) if chance.chance(0.5) else TableCache(*where)
             return Edge(name, tier, _TABLE, table, new_disk(self.parts))
-        return Edge(name, tier, chance.pick(_NATIVE), NativeCache(*where, fences=shield or chance.chance(0.7)), new_disk(self.parts))
+        fences = shield or chance.chance(0.7)
+        cache = NativeCache(*where, fences=fences, keeps=fences and chance.chance(0.7))
+        return Edge(name, tier, chance.pick(_NATIVE), cache, new_disk(self.parts))
 
     def run(self) -> Outcome:
         """Until a violation, or the end."""
