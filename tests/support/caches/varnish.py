@@ -44,10 +44,12 @@ class VarnishEdge(CacheEdge):
         settles: bool = True,
         parameters: Collection[str] = (),
         timeout_s: float = 5.0,
+        storage: str = "malloc,64m",
     ) -> None:
         super().__init__()
         self.url = f"http://{free_address()}"
         self.parameters = parameters
+        self.storage = storage
         self.work = Path(tempfile.mkdtemp(prefix="agezero-varnish-"))  # short: a unix socket lies in it
         self.control = self.work / "agezero.sock"
         place = urlsplit(origin)
@@ -81,7 +83,7 @@ class VarnishEdge(CacheEdge):
             "-f",
             self.work / "main.vcl",
             "-s",
-            "malloc,64m",
+            self.storage,
             "-j",
             "none",
             "-p",
@@ -207,12 +209,13 @@ class VarnishEdge(CacheEdge):
 
 
 @contextmanager
-def running_varnish(origin: str, data: Path, **options: Any) -> Iterator[VarnishEdge]:
-    """Start a Varnish in front of ``origin`` with a lease; ended on leaving."""
+def running_varnish(origin: str, data: Path, *, opened: bool = True, **options: Any) -> Iterator[VarnishEdge]:
+    """Start a Varnish in front of ``origin``; ``opened``: with a lease. Ended on leaving."""
     edge = VarnishEdge(origin, data, **options)
     try:
         edge.start()
-        edge.open()
+        if opened:
+            edge.open()
         yield edge
     finally:
         edge.close()

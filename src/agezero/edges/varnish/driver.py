@@ -103,6 +103,7 @@ class VarnishDriver:
         if self._settling is not None:
             self._settling.cancel()
             await asyncio.wait([self._settling])
+            self._settling = None
         self._calls.close()
 
     async def _everything(self) -> None:
