@@ -18,18 +18,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from agezero.errors import UserError
-from bench import accept, completed, hits, memory, nginx_own, prefix, report, squid, startup, status, trafficserver, varnish
+from bench import accept, completed, crowded, hits, killed, loaded, memory, nginx_own, prefix, report, squid, startup, status, trafficserver, varnish
 from bench.harness import FULL, QUICK, ROOT, TINY, Figure, NotMeasured, Scale
 
 ROWS: dict[str, ModuleType] = {
     "status": status,
+    "crowded": crowded,
     "accept": accept,
     "completed": completed,
+    "loaded": loaded,
     "hits": hits,
     "prefix": prefix,
     "memory": memory,
     "startup": startup,
     "varnish": varnish,
+    "killed": killed,
     "nginx": nginx_own,
     "trafficserver": trafficserver,
     "squid": squid,

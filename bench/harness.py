@@ -70,7 +70,9 @@ class Limit:
 
     def margin(self, measured: float) -> float:
         """1 is the limit itself, more is better."""
-        return measured / self.bound if self.sense is Sense.AT_LEAST else self.bound / max(measured, 1e-9)
+        if self.sense is Sense.AT_LEAST:
+            return measured / self.bound
+        return self.bound / max(measured, 1e-9) if self.bound else 1 / (1 + measured)
 
 
 def at_least(bound: float, goal: float | None = None) -> Limit:

@@ -8,7 +8,7 @@ import http.client
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +53,11 @@ class Service:
 
 
 @contextmanager
-def service(folder: Path, edges: str = "", front: str = "") -> Iterator[Service]:
+def service(folder: Path, edges: str = "", front: str = "", program: Sequence[str | Path] = (AGEZERO,)) -> Iterator[Service]:
     """`agezero up` in ``folder``, without rate limits, ready.
 
     Its edge is the embedded one, the origin of which is a port where nobody listens: no row asks it. Or those of the settings ``edges``, the first of
-    which serves at ``front``.
+    which serves at ``front``. ``program``: what understands `agezero`'s commands.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config, output = folder / "agezero.toml", folder / "output.log"
@@ -66,7 +66,7 @@ def service(folder: Path, edges: str = "", front: str = "") -> Iterator[Service]
     flags: list[str | Path] = ["--api", api, "--data", folder / "store", "--config", config]
     if not edges:
         flags += ["--origin", "http://127.0.0.1:9", "--edge", edge]
-    with process([AGEZERO, "up", *flags], output, {"AGEZERO_PRIVATE_KEY": KEY}) as child:
+    with process([*program, "up", *flags], output, {"AGEZERO_PRIVATE_KEY": KEY}) as child:
         wait_until(lambda: answers(api, "/readyz"), child, output)
         yield Service(api, edge, child.pid, folder / "store")
 

@@ -32,12 +32,12 @@ from support.caches.varnish import VarnishEdge, running_varnish
 CONNECTIONS = 4
 ORIGIN_S = 0.2
 UNRELATED_PER_S = 200
-_STOCK = 'sub vcl_recv { if (req.method == "PURGE") { return (purge); } }'
+STOCK = 'sub vcl_recv { if (req.method == "PURGE") { return (purge); } }'
 _SLOW_READERS = 32
 
 
 def _start(origin: str, folder: Path, ours: bool) -> AbstractContextManager[VarnishEdge]:
-    return running_varnish(origin, folder, opened=False, include=ours, after="" if ours else _STOCK, storage="malloc,512m")
+    return running_varnish(origin, folder, opened=False, include=ours, after="" if ours else STOCK, storage="malloc,512m")
 
 
 def _raw(most: int) -> Callable[[CacheEdge, CacheEdge, Sequence[str]], float]:
