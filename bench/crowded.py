@@ -77,22 +77,11 @@ class _Side:
 async def _member(name: str, control: ControlSide) -> None:
     token = await control.join(name, 0, True)
     while True:
-        watermark = control.look(0).head
-        length_s = 1.0
+        watermark, length_s = control.look(0).head, 1.0
         await control.report(name, token, watermark, "")
         with contextlib.suppress(LeaseRefused):
             length_s = await control.renew(name, token, watermark)
-        await _renewal(control, name, token, watermark, length_s * _RENEW_PART)
-
-
-async def _renewal(control: ControlSide, name: str, token: int, watermark: int, wait_s: float) -> None:
-    """Return when it is time; report what comes meanwhile."""
-    end_s = time.monotonic() + wait_s
-    while time.monotonic() < end_s:
-        await asyncio.sleep(wait_s / 10)
-        if (head := control.look(0).head) != watermark:
-            watermark = head
-            await control.report(name, token, watermark, "")
+        await asyncio.sleep(length_s * _RENEW_PART)
 
 
 def _serve(edges: int, arguments: Sequence[str]) -> None:

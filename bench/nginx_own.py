@@ -15,7 +15,7 @@ from support.caches.nginx_lua import NGINX, running_nginx_lua
 
 CONNECTIONS = 4
 _SLOTS = 2**18
-_MORE = "location /nothing/ { return 204; }"
+_MORE = "keepalive_requests 1000000; location /nothing/ { return 204; }"
 
 
 def _start(origin: str, folder: Path, ours: bool) -> AbstractContextManager[CacheEdge]:
