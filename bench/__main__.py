@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import subprocess
 import sys
 import tempfile
@@ -12,21 +13,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from agezero.errors import UserError
-from bench import accept, completed, hits, memory, prefix, report, startup, status
+from bench import accept, completed, crowded, hits, killed, loaded, memory, nginx_own, prefix, report, squid, startup, status, trafficserver, varnish
 from bench.harness import FULL, QUICK, ROOT, TINY, Figure, NotMeasured, Scale
 
 ROWS: dict[str, ModuleType] = {
     "status": status,
+    "crowded": crowded,
     "accept": accept,
     "completed": completed,
+    "loaded": loaded,
     "hits": hits,
     "prefix": prefix,
     "memory": memory,
     "startup": startup,
+    "varnish": varnish,
+    "killed": killed,
+    "nginx": nginx_own,
+    "trafficserver": trafficserver,
+    "squid": squid,
 }
 SCALES = {scale.name: scale for scale in (FULL, QUICK, TINY)}
 PUBLISHED = ROOT / "docs" / "benchmarks"
@@ -38,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     scale = SCALES[options.scale]
     out = options.out or (PUBLISHED if scale is FULL and not options.only else UNPUBLISHED)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # agents run in this process
     console = Console(width=None if sys.stdout.isatty() else 120)
     began_s = time.monotonic()
     machine = report.machine()

@@ -46,12 +46,12 @@ def measure(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
     ]
 
 
-def purge(address: str, named: Service, seconds: int, group: str = "album") -> float:
+def purge(address: str, named: Service, seconds: float, group: str = "album") -> float:
     """Purges per second of distinct URLs under the endpoint of ``named``, sent to ``address``."""
     script = _SCRIPT % (named.edge, group)
     return wrk.load(f"http://{address}{PURGES}", CONNECTIONS, seconds, {**AUTHORIZATION, "Content-Type": "application/json"}, script)
 
 
-def _group_commit(folder: Path, seconds: int) -> float:
+def _group_commit(folder: Path, seconds: float) -> float:
     command = [sys.executable, "-m", "bench.group_commit", str(folder), str(CONNECTIONS), str(seconds)]
     return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)

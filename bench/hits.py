@@ -56,7 +56,7 @@ async def _measure(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
     return _figures(samples, used_us, f"{scale.purges_in_table // 1000:,} k")
 
 
-def _load(side: Plain | Edge, seconds: int, used_us: list[float]) -> float:
+def _load(side: Plain | Edge, seconds: float, used_us: list[float]) -> float:
     """Hits per second; what one takes of the processor goes to ``used_us``."""
     began_s = serving_cpu_s(side.master)
     rate = wrk.load(f"http://{side.address}{OBJECT}", CONNECTIONS, seconds)

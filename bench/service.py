@@ -8,7 +8,7 @@ import http.client
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,14 +53,20 @@ class Service:
 
 
 @contextmanager
-def service(folder: Path, origin: str = "http://127.0.0.1:9") -> Iterator[Service]:
-    """`agezero up` in the empty ``folder``, without rate limits, ready. By default its origin is a port where nobody listens: no row asks it."""
-    folder.mkdir(parents=True)
+def service(folder: Path, edges: str = "", front: str = "", program: Sequence[str | Path] = (AGEZERO,)) -> Iterator[Service]:
+    """`agezero up` in ``folder``, without rate limits, ready.
+
+    Its edge is the embedded one, the origin of which is a port where nobody listens: no row asks it. Or those of the settings ``edges``, the first of
+    which serves at ``front``. ``program``: what understands `agezero`'s commands.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     config, output = folder / "agezero.toml", folder / "output.log"
-    config.write_text(NO_LIMITS)
-    api, edge = free_address(), free_address()
-    flags: list[str | Path] = ["--origin", origin, "--api", api, "--edge", edge, "--data", folder / "store", "--config", config]
-    with process([AGEZERO, "up", *flags], output, {"AGEZERO_PRIVATE_KEY": KEY}) as child:
+    config.write_text(NO_LIMITS + edges)
+    api, edge = free_address(), front or free_address()
+    flags: list[str | Path] = ["--api", api, "--data", folder / "store", "--config", config]
+    if not edges:
+        flags += ["--origin", "http://127.0.0.1:9", "--edge", edge]
+    with process([*program, "up", *flags], output, {"AGEZERO_PRIVATE_KEY": KEY}) as child:
         wait_until(lambda: answers(api, "/readyz"), child, output)
         yield Service(api, edge, child.pid, folder / "store")
 

@@ -1,324 +1,186 @@
-"""Varnish with agezero.vcl beside the same Varnish without it, and the driver beside a raw client of the same socket.
+"""Varnish with agezero.vcl beside the same Varnish without it, and the agent beside four others who purge over as many connections.
 
-Three raw clients: one that sends what the driver sends (thirty-two URLs in a command), one that sends a command for each URL, and one that sends
-the stock PURGE of every handbook. All write ahead, on as many connections as the driver has, and only count the ends of the answers.
+What "the same requests" are is a matter of view, so each view has a row. A raw client that sends one stock PURGE for each URL does the job that
+everybody knows. A raw client that sends our own commands, one for each URL, or thirty-two in one as the driver does, shows what Varnish itself can
+take of them: the names in them are computed beforehand, nothing is ordered, saved or checked. The fourth is a forwarder (:mod:`bench.forwarder`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http.client
-import shutil
-import socket
 import statistics
-import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, closing
 from pathlib import Path
 
-from agezero.core.purge import Purge
+import uvloop
+
 from agezero.core.selector import Kind, Selector
-from agezero.edges.position import PositionFile
 from agezero.edges.varnish import names
-from agezero.edges.varnish.driver import VarnishDriver
-from agezero.edges.varnish.vcl import URLS_MAX, vcl
-from agezero.ports import Lease
-from bench import wrk
-from bench.edges import plain
-from bench.harness import Figure, NotMeasured, Scale, Tick, at_least, at_most, beside, free_address, in_turn, percentile, process, wait_until
+from agezero.edges.varnish.vcl import URLS_MAX
+from bench import caches, raw, wrk
+from bench.caches import OBJECT, Cache, Peer, Sides, by_purge
+from bench.followed import Followed, followed
+from bench.forwarder import Forwarder
+from bench.harness import Figure, NotMeasured, Scale, Tick, at_least, at_most, percentile
+from bench.service import service
+from support.caches.base import CacheEdge
+from support.caches.varnish import VarnishEdge, running_varnish
 
 CONNECTIONS = 4
-BATCH = 1000
-WINDOW = 2
-AHEAD = 32
 ORIGIN_S = 0.2
 UNRELATED_PER_S = 200
-_LEASE_S = 3600.0
-_OBJECT = "/photos/2026/summer/cat.jpg"
-_STOCK = """
-sub vcl_recv { if (req.method == "PURGE") { return (purge); } }
-"""
+STOCK = 'sub vcl_recv { if (req.method == "PURGE") { return (purge); } }'
+_SLOW_READERS = 32
 
 
-@dataclass(slots=True)
-class Varnish:
-    """A running one. ``driver`` None: without agezero.vcl."""
-
-    address: str
-    control: Path
-    driver: VarnishDriver | None
-    seq: int = 0
-
-    async def apply(self, selectors: Sequence[Selector]) -> None:
-        """As an agent would: in batches, two at a time."""
-        assert self.driver is not None
-        batches = [selectors[begin : begin + BATCH] for begin in range(0, len(selectors), BATCH)]
-        for begin in range(0, len(batches), WINDOW):
-            await asyncio.gather(*(self.driver.apply([Purge(1, one) for one in batch]) for batch in batches[begin : begin + WINDOW]))
+def _start(origin: str, folder: Path, ours: bool) -> AbstractContextManager[VarnishEdge]:
+    return running_varnish(origin, folder, opened=False, include=ours, after="" if ours else STOCK, storage="malloc,512m")
 
 
-@contextmanager
-def _program(folder: Path, origin: str, *, ours: bool) -> Iterator[tuple[str, Path]]:
-    folder.mkdir(parents=True)
-    program = shutil.which("varnishd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-    if program is None:
-        raise NotMeasured("varnishd is not installed\nhint: install varnish and varnish-modules (Debian); .ci/run does so")
-    work, address = Path(tempfile.mkdtemp(prefix="agezero-bench-")), free_address()
-    control, (host, _, port) = work / "agezero.sock", origin.partition(":")
-    (work / "agezero.vcl").write_text(vcl() if ours else "vcl 4.1;\n" + _STOCK)
-    (work / "main.vcl").write_text(f'vcl 4.1;\nbackend default {{ .host = "{host}"; .port = "{port}"; }}\ninclude "{work}/agezero.vcl";\n')
-    command: list[str | Path] = [program, "-F", "-n", work / "n", "-a", f"front={address}", "-a", f"agezero={control},mode=0600"]
-    command += ["-f", work / "main.vcl", "-s", "malloc,512m", "-j", "none"]
-    try:
-        with process(command, folder / "output.log") as child:
-            wait_until(lambda: _listens(control), child, folder / "output.log")
-            yield address, control
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def _raw(most: int) -> Callable[[CacheEdge, CacheEdge, Sequence[str]], float]:
+    """By our own commands, of up to ``most`` URLs each."""
+
+    def took_s(ours: CacheEdge, bare: CacheEdge, urls: Sequence[str]) -> float:  # noqa: ARG001 - a Peer's
+        assert isinstance(ours, VarnishEdge)
+        return raw.took_s(ours.control, commands(urls, ours, most), CONNECTIONS)
+
+    return took_s
 
 
-def _listens(control: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
-        connection.settimeout(5)
-        connection.connect(str(control))
-        connection.sendall(b"PURGE / HTTP/1.1\r\nHost: agezero\r\n\r\n")
-        return connection.recv(9).startswith(b"HTTP/1.1")
-    return False
-
-
-@asynccontextmanager
-async def varnish(folder: Path, origin: str) -> AsyncIterator[Varnish]:
-    """With agezero.vcl, leased."""
-    with _program(folder, origin, ours=True) as (address, control), closing(PositionFile(folder / "position.json")) as state:
-        driver = VarnishDriver(control, state, connections=CONNECTIONS)
-        driver.take_over(1)
-        await driver.restore(await driver.probe())
-        await driver.install(Lease(1, time.monotonic(), _LEASE_S))
-        try:
-            yield Varnish(address, control, driver)
-        finally:
-            await driver.aclose()
-
-
-def parts(scale: Scale) -> int:
-    return 6 * scale.rounds + 4
-
-
-def measure(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
-    return asyncio.run(_measure(scale, folder, tick))
-
-
-async def _measure(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
-    figures: list[Figure] = []
-    with plain(folder / "origin") as peer, _program(folder / "bare", peer.origin, ours=False) as (bare, bare_control):
-        async with varnish(folder / "ours", peer.origin) as ours:
-            figures += await _hits(scale, ours, bare, tick)
-            figures += await _purges(scale, ours, bare_control, tick)
-            figures.append(await _one(scale, ours))
-            tick()
-            figures += await _prefixes(scale, ours)
-            tick()
-    figures.append(await _kept(scale, folder / "slow"))
-    tick()
-    return figures
-
-
-# Hits
-
-
-async def _hits(scale: Scale, ours: Varnish, bare: str, tick: Tick) -> list[Figure]:
-    for address in (ours.address, bare):
-        await asyncio.to_thread(_store, address, _OBJECT)
-    sides = {name: partial(wrk.load, f"http://{address}{_OBJECT}", 32, scale.seconds) for name, address in (("ours", ours.address), ("bare", bare))}
-    samples = await asyncio.to_thread(in_turn, sides, scale.rounds, tick)
-    return [beside("Varnish hits/s", samples, "ours", "bare", "the same Varnish without agezero.vcl", at_least(0.85))]
-
-
-def _store(address: str, path: str) -> None:
-    with closing(http.client.HTTPConnection(address)) as connection:
-        for _ in range(2):
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            answer.read()
-    if len(answer.headers["X-Varnish"].split()) != 2:
-        raise NotMeasured(f"{path} should be a hit at {address}")
-
-
-# Purges per second
-
-
-async def _purges(scale: Scale, ours: Varnish, bare_control: Path, tick: Tick) -> list[Figure]:
-    assert ours.driver is not None
-    count = max(BATCH, 10 * scale.purges_timed)
-    boot = await ours.driver.probe()
-    urls = [f"{ours.address}/albums/{number}.jpg" for number in range(count)]
-    selectors = [Selector(Kind.URL, url) for url in urls]
-    loop = asyncio.get_running_loop()
-
-    def driven() -> float:
-        began_s = time.perf_counter()
-        asyncio.run_coroutine_threadsafe(ours.apply(selectors), loop).result()
-        return count / (time.perf_counter() - began_s)
-
-    sides: dict[str, Callable[[], float]] = {
-        "driver": driven,
-        "raw": partial(_raw, ours.control, _commands(urls, boot, URLS_MAX), count),
-        "raw, one a command": partial(_raw, ours.control, _commands(urls, boot, 1), count),
-        "stock PURGE": partial(_raw, bare_control, [f"PURGE /albums/{n}.jpg HTTP/1.1\r\nHost: {ours.address}\r\n\r\n" for n in range(count)], count),
-    }
-    samples = await asyncio.to_thread(in_turn, sides, scale.rounds, tick)
-    rate = statistics.median(samples["driver"])
-    return [
-        beside("URL purges/s into Varnish", samples, "driver", "raw", "a raw client that sends the same commands"),
-        beside(
-            "URL purges/s into Varnish", samples, "driver", "raw, one a command", "a raw client that sends a command for each", at_least(0.6, 0.8)
-        ),
-        beside("URL purges/s into Varnish", samples, "driver", "stock PURGE", "a raw client of stock PURGEs"),
-        Figure("URL purges/s into Varnish", rate, "/s", "", at_least(8000, 15_000), "", {"driver": samples["driver"]}),
-    ]
-
-
-def _commands(urls: Sequence[str], boot: str, most: int) -> list[str]:
+def commands(urls: Sequence[str], edge: VarnishEdge, most: int) -> list[bytes]:
+    """As the driver makes them."""
     made = []
     for begin in range(0, len(urls), most):
         pairs = [names.url_names(url) for url in urls[begin : begin + most]]
         counters = "".join(f"AgeZero-{number}: {counter}\r\n" for number, (_, counter) in enumerate(pairs, 1))
-        head = f"AGEZERO /urls HTTP/1.1\r\nHost: agezero\r\nAgeZero-Token: 1\r\nAgeZero-Boot: {boot}\r\n"
-        made.append(f"{head}AgeZero-Keys: {' '.join(key for key, _ in pairs)}\r\n{counters}\r\n")
+        head = f"AGEZERO /urls HTTP/1.1\r\nHost: agezero\r\nAgeZero-Token: {edge.position.token}\r\nAgeZero-Boot: {edge.position.boot}\r\n"
+        made.append(f"{head}AgeZero-Keys: {' '.join(key for key, _ in pairs)}\r\n{counters}\r\n".encode())
     return made
 
 
-def _raw(control: Path, requests: Sequence[str], purges: int) -> float:
-    threads = [threading.Thread(target=_write_ahead, args=(control, requests[number::CONNECTIONS])) for number in range(CONNECTIONS)]
-    began_s = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return purges / (time.perf_counter() - began_s)
+def _forwarded(ours: CacheEdge, bare: CacheEdge, urls: Sequence[str]) -> float:  # noqa: ARG001 - a Peer's
+    async def forward() -> float:
+        async with Forwarder(bare.host, CONNECTIONS) as forwarder:
+            return await forwarder.purge(urls)
+
+    return uvloop.run(forward())
 
 
-def _write_ahead(control: Path, requests: Sequence[str]) -> None:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(control))
-        for begin in range(0, len(requests), AHEAD):
-            part = requests[begin : begin + AHEAD]
-            connection.sendall("".join(part).encode())
-            ends = 0
-            while ends < len(part):
-                ends += connection.recv(262_144).count(b"HTTP/1.1 200")
-
-
-# One purge
-
-
-async def _one(scale: Scale, ours: Varnish) -> Figure:
-    assert ours.driver is not None
-    boot, took_ms, raw_ms = await ours.driver.probe(), list[float](), list[float]()
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(ours.control))
-        for number in range(scale.purges_timed):
-            url = f"{ours.address}/one/{number}.jpg"
-            took_ms.append(await _timed_ms(ours.driver.apply([Purge(1, Selector(Kind.URL, url))])))
-            began_s = time.perf_counter()
-            connection.sendall(_commands([url], boot, 1)[0].encode())
-            connection.recv(65536)
-            raw_ms.append((time.perf_counter() - began_s) * 1000)
-    over_ms = percentile(took_ms, 0.5) - percentile(raw_ms, 0.5)
-    detail = f"driver {percentile(took_ms, 0.5):.2f} ms, raw {percentile(raw_ms, 0.5):.2f} ms"
-    return Figure(
-        "one purge confirmed by Varnish, p50", over_ms, "ms more", "the raw command", at_most(3), detail, {"driver": took_ms, "raw": raw_ms}
-    )
-
-
-async def _timed_ms(work: object) -> float:
-    began_s = time.perf_counter()
-    await work  # type: ignore[misc]
-    return (time.perf_counter() - began_s) * 1000
-
-
-# Prefixes
-
-
-async def _prefixes(scale: Scale, ours: Varnish) -> list[Figure]:
-    """Purges of a prefix with 1 % of the objects; then as many other prefixes as an attacker or a fool may purge, and hits beside what they were."""
-    objects = 500 * scale.objects
-    await asyncio.to_thread(_fill, ours.address, objects)
-    took_ms = []
-    for number in range(20):
-        prefix = Selector(Kind.PREFIX, f"{ours.address}/p/{number}/")
-        took_ms.append(await _timed_ms(ours.apply([prefix])))
-        if await asyncio.to_thread(_is_hit, ours.address, f"/p/{number}/{number}"):
-            raise NotMeasured(f"{prefix} was not purged")
-    await asyncio.to_thread(_store, ours.address, _OBJECT)
-    load = partial(wrk.load, f"http://{ours.address}{_OBJECT}", 32, scale.seconds)
-    before = [await asyncio.to_thread(load) for _ in range(scale.rounds)]
-    began_s, flood = time.perf_counter(), [Selector(Kind.PREFIX, f"{ours.address}/flood/{number}/") for number in range(scale.purges_in_table)]
-    await ours.apply(flood)
-    took_s = time.perf_counter() - began_s
-    await asyncio.to_thread(_store, ours.address, _OBJECT)
-    after = [await asyncio.to_thread(load) for _ in range(scale.rounds)]
+async def _flood(sides: Sides) -> list[Figure]:
+    """As many prefixes as an attacker or a fool may purge, and hits beside what they were."""
+    scale, url = sides.scale, sides.ours.url + OBJECT
+    flood = [Selector(Kind.PREFIX, f"{sides.ours.host}/flood/{number}/") for number in range(scale.purges_in_table)]
+    before = [await asyncio.to_thread(wrk.load, url, caches.LOADED_BY, scale.seconds) for _ in range(scale.cache_rounds)]
+    took_s = await sides.agent.purge(flood)
+    await caches.store(sides)
+    after = [await asyncio.to_thread(wrk.load, url, caches.LOADED_BY, scale.seconds) for _ in range(scale.cache_rounds)]
     slowed = statistics.median(after) / statistics.median(before)
     told = f"{len(flood):,} purges in {took_s:.1f} s; {statistics.median(before):,.0f} hits/s before, {statistics.median(after):,.0f} after"
-    return [
-        Figure(f"purge of a prefix with 1 % of {objects:,} objects in Varnish, p50", percentile(took_ms, 0.5), "ms", "", at_most(20)),
-        Figure(f"Varnish hits/s after {len(flood):,} purges of prefixes", slowed, "×", "before them", at_least(0.85), told),
-    ]
+    what = f"Varnish: hits/s after {len(flood):,} purges of prefixes"
+    return [Figure(what, slowed, "×", "before them", at_least(0.85), told, {"before": before, "after": after})]
 
 
-def _fill(address: str, objects: int) -> None:
-    with closing(http.client.HTTPConnection(address)) as connection:
-        for number in range(objects):
-            connection.request("GET", f"/p/{number % 100}/{number}")
-            connection.getresponse().read()
+_WHO = f"a raw client over {CONNECTIONS} connections"
+CACHE = Cache(
+    title="Varnish",
+    programs=("varnishd",),
+    start=_start,
+    is_hit=lambda headers: len(headers["X-Varnish"].split()) == 2,
+    peers={
+        "stock PURGE": Peer(f"{_WHO} that sends a stock PURGE for each", by_purge(CONNECTIONS), at_least(0.6, 0.8)),
+        "raw, one each": Peer(f"{_WHO} that sends a command of ours for each", _raw(1), at_least(0.6, 0.8)),
+        "raw, 32 each": Peer(f"{_WHO} that sends the very commands of the driver, {URLS_MAX} URLs each", _raw(URLS_MAX)),
+        "forwarder": Peer(f"a forwarder that forgets, {CONNECTIONS} connections", _forwarded, at_least(0.8)),
+    },
+    hits=at_least(0.85),
+    purges=at_least(8000, 15_000),
+    prefix=at_most(20),
+    fresh=True,
+    more=_flood,
+)
 
 
-def _is_hit(address: str, path: str) -> bool:
-    with closing(http.client.HTTPConnection(address)) as connection:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        answer.read()
-        return len(answer.headers["X-Varnish"].split()) == 2
+def parts(scale: Scale) -> int:
+    return caches.parts(CACHE, scale) + scale.purges_timed + 1
+
+
+def measure(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
+    figures = caches.measure(CACHE, scale, folder / "sides", tick)
+    figures += asyncio.run(_slow(scale, folder, tick))
+    return figures
+
+
+async def _slow(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
+    """Figures for which an origin may take its time."""
+    async with _slow_origin() as origin:
+        with running_varnish(origin, folder / "varnish", opened=False) as edge:
+            async with followed(folder / "log", edge.driver, edge.state) as agent:
+                kept = await _kept(scale, edge, agent)
+            tick()
+            return [await asyncio.to_thread(_over_http, scale, folder / "service", edge, tick), kept]
+
+
+# One purge, over HTTP
+
+
+def _over_http(scale: Scale, folder: Path, edge: VarnishEdge, tick: Tick) -> Figure:
+    """By the whole service, one purge at a time, each beside a raw one."""
+    completed_ms, raw_ms = list[float](), list[float]()
+    edges = f'[[edges]]\nname = "varnish"\ndriver = "varnish"\ncontrol = "{edge.control}"\nfront = "{edge.url}"\n'
+    with service(folder, edges, edge.host) as ours, raw.connect(edge.control) as connected:
+        connection = ours.connect()
+        for number in range(scale.purges_timed):
+            began_s = time.perf_counter()
+            ours.wait_completed(ours.purge(f"/photos/{number}.jpg", connection), connection)
+            completed_ms.append((time.perf_counter() - began_s) * 1000)
+            [command] = commands([f"{edge.host}/photos/{number}.jpg"], edge, 1)
+            began_s = time.perf_counter()
+            connected.sendall(command)
+            if not connected.recv(65536).startswith(b"HTTP/1.1 200"):
+                raise NotMeasured("Varnish refused a raw command")
+            raw_ms.append((time.perf_counter() - began_s) * 1000)
+            tick()
+    over_ms = percentile(completed_ms, 0.5) - percentile(raw_ms, 0.5)
+    detail = f"{percentile(completed_ms, 0.5):.2f} ms, p99 {percentile(completed_ms, 0.99):.2f} ms; raw {percentile(raw_ms, 0.5):.2f} ms"
+    samples = {"ours": completed_ms, "raw": raw_ms}
+    return Figure("Varnish: POST to Completed, one purge at a time, p50", over_ms, "ms more", "the raw purge", at_most(3), detail, samples)
 
 
 # What a slow origin's fetches come to while others are purged
 
 
-async def _kept(scale: Scale, folder: Path) -> Figure:
-    async with _slow_origin() as origin, varnish(folder, origin) as ours:
-        done = asyncio.Event()
-        purging = asyncio.create_task(_purge_on(ours, done))
-        fetches = 20 * scale.objects
-        kept = await asyncio.gather(*(asyncio.to_thread(_kept_one, ours.address, begin, fetches) for begin in range(4)))
-        done.set()
-        purged = await purging
-    what = f"fetches of {ORIGIN_S * 1000:.0f} ms stored at {UNRELATED_PER_S} unrelated purges/s"
-    return Figure(what, sum(kept) / fetches, "of all", "", at_least(0.95), f"{sum(kept)} of {fetches}, {purged} purges")
+async def _kept(scale: Scale, edge: VarnishEdge, agent: Followed) -> Figure:
+    done, fetches = asyncio.Event(), 10 * scale.objects
+    purging = asyncio.create_task(_purge_on(agent, edge, done))
+    kept = sum(await asyncio.gather(*(asyncio.to_thread(_kept_one, edge, begin, fetches) for begin in range(_SLOW_READERS))))
+    done.set()
+    purged = await purging
+    what = f"Varnish: fetches of {ORIGIN_S * 1000:.0f} ms stored at {UNRELATED_PER_S} unrelated purges/s"
+    return Figure(what, kept / fetches, "of all", "", at_least(0.95), f"{kept} of {fetches}, {purged} purges")
 
 
-def _kept_one(address: str, begin: int, fetches: int) -> int:
+def _kept_one(edge: VarnishEdge, begin: int, fetches: int) -> int:
     """Ask for each path twice; count those of which the second is a hit."""
     kept = 0
-    with closing(http.client.HTTPConnection(address)) as connection:
-        for number in range(begin, fetches, 4):
+    with closing(http.client.HTTPConnection(edge.host)) as connection:
+        for number in range(begin, fetches, _SLOW_READERS):
             for _ in range(2):
                 connection.request("GET", f"/slow/{number}")
                 answer = connection.getresponse()
                 answer.read()
-            kept += len(answer.headers["X-Varnish"].split()) == 2
+            kept += CACHE.is_hit(answer.headers)
     return kept
 
 
-async def _purge_on(ours: Varnish, done: asyncio.Event) -> int:
+async def _purge_on(agent: Followed, edge: VarnishEdge, done: asyncio.Event) -> int:
     began_s, purged = time.monotonic(), 0
     while not done.is_set():
         due = int((time.monotonic() - began_s) * UNRELATED_PER_S)
-        await ours.apply([Selector(Kind.URL, f"{ours.address}/slow/other/{number}") for number in range(purged, due)])
+        if due > purged:
+            await agent.purge([Selector(Kind.URL, f"{edge.host}/slow/other/{number}") for number in range(purged, due)])
         purged = max(purged, due)
         await asyncio.sleep(1 / UNRELATED_PER_S)
     return purged
@@ -339,4 +201,4 @@ async def _slow_origin() -> AsyncIterator[str]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -11,6 +13,7 @@ from pathlib import Path
 
 from bench.harness import NotMeasured
 
+_LONGEST_S = 60
 HINT = "wrk is not installed\nhint: install the package wrk (Debian, Ubuntu, Homebrew); .ci/run does so"
 
 
@@ -23,11 +26,19 @@ def version() -> str:
     return found[1] if found else "unknown"
 
 
-def load(url: str, connections: int, seconds: int, headers: Mapping[str, str] | None = None, script: str = "") -> float:
+def load(url: str, connections: int, seconds: float, headers: Mapping[str, str] | None = None, script: str = "") -> float:
     """Successful requests per second. Raises :class:`NotMeasured` where any answer was not 2xx, or a connection failed."""
+    said = output(url, connections, seconds, headers, script)
+    if "Non-2xx" in said:
+        raise NotMeasured(f"wrk at {url} met errors:\n{said}")
+    return rate(said)
+
+
+def output(url: str, connections: int, seconds: float, headers: Mapping[str, str] | None = None, script: str = "") -> str:
+    """What wrk says of a load. Raises :class:`NotMeasured` where a connection failed."""
     if shutil.which("wrk") is None:
         raise NotMeasured(HINT)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{_LONGEST_S}s", "--timeout", "10s"]
     for name, value in (headers or {}).items():
         command += ["-H", f"{name}: {value}"]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
@@ -35,8 +46,27 @@ def load(url: str, connections: int, seconds: int, headers: Mapping[str, str] | 
             file.write(script)
             file.flush()
             command += ["-s", str(Path(file.name))]
-        said = subprocess.run([*command, url], capture_output=True, text=True, check=False).stdout
-    rate = re.search(r"Requests/sec:\s+([0-9.]+)", said)
-    if rate is None or "Non-2xx" in said or "Socket errors" in said:
+        said = _for([*command, url], seconds)
+    if "Requests/sec" not in said or "Socket errors" in said:
         raise NotMeasured(f"wrk at {url} met errors:\n{said}")
-    return float(rate[1])
+    return said
+
+
+def rate(said: str) -> float:
+    """Requests per second in what wrk says."""
+    found = re.search(r"Requests/sec:\s+([0-9.]+)", said)
+    assert found is not None
+    return float(found[1])
+
+
+def _for(command: list[str], seconds: float) -> str:
+    """wrk knows whole seconds only, but ends in good order when it is interrupted."""
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(seconds)
+        child.send_signal(signal.SIGINT)
+        return child.communicate(timeout=_LONGEST_S)[0]
+    finally:
+        child.kill()
+        child.wait()

@@ -121,7 +121,8 @@ class Control:
         """See :class:`agezero.ports.ControlSide`."""
         *before, answer = self.ledger.renew(name, token, watermark, time.monotonic())
         self._told(name)
-        await self._carry_out(before)
+        if before:
+            await self._carry_out(before)
         if isinstance(answer, Refuse):
             raise LeaseRefused(answer.reason)
         assert isinstance(answer, Grant)

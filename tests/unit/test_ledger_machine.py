@@ -34,7 +34,7 @@ class LedgerAmongEdges(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
-        self.head = 0
+        self.head = self.started_at = 0
         self.told_complete = 0
         self.edges = {name: Edge(tier) for name, tier in TIERS.items()}
         self.registry: dict[str, Record] = {}
@@ -127,6 +127,7 @@ class LedgerAmongEdges(RuleBasedStateMachine):
         self.now_s += after_s
         self.work.clear()
         self.ledger = Ledger(LEASE_S, MARGIN_S, self.registry.values(), self.head, self.now_s)
+        self.started_at = self.head
 
     def current(self, name: str) -> bool:
         member = self.ledger.members.get(name)
@@ -144,6 +145,13 @@ class LedgerAmongEdges(RuleBasedStateMachine):
     @invariant()
     def no_edge_serves_what_was_called_complete(self) -> None:
         assert all(edge.watermark >= self.told_complete for edge in self.serving())
+
+    @invariant()
+    def what_is_kept_is_what_a_look_at_all_members_gives(self) -> None:
+        counted = [member.watermark for member in self.ledger.members.values() if member.counts]
+        assert self.ledger.recovered == all(watermark >= self.started_at for watermark in counted)
+        if self.ledger.recovered:
+            assert self.ledger.completed == min([self.head, *counted])
 
     @invariant()
     def whoever_counts_is_not_short_of_what_is_complete(self) -> None:

@@ -20,6 +20,10 @@ Tiers: a shield must have applied a purge before the edges in front of it do, el
 is the lowest watermark of the members before that tier; a shield that comes back is leased only above all that was released
 meanwhile without it.
 
+A thousand edges that report often must not cost a thousand looks at a thousand members. So what each report asks for is kept: how many members
+stand in the way of ``completed``, who has all of the log, and that the ledger has recovered. That stays so: whoever counts later was leased at or
+above ``completed``, and no watermark falls.
+
 Methods take ``now_s``, a monotonic clock of this process in seconds, and return effects for the shell to carry out in order; when one fails, the
 rest of its list is dropped.
 """
@@ -131,10 +135,14 @@ class Ledger:
         self._started_at = head
         self._completed = 0
         self._released = head  # without a record of what was released before a restart: everything
+        self._recovered = False
+        self._in_the_way = 0  # members that count and have not more than what is complete, as of the last _advance
+        self._level: dict[str, Member] = {}  # those that have all of the log
+        self._last_tier = 0
         self.members: dict[str, Member] = {}
         for record in records:  # a lease of unknown age may have been granted just before the restart
             standing = Standing.FENCED if record.fenced else Standing.LEASED
-            self.members[record.name] = Member(record, standing, until_s=self._lease_end(record, now_s), behind_since_s=now_s)
+            self._enter(Member(record, standing, until_s=self._lease_end(record, now_s), behind_since_s=now_s))
         self._advance()
 
     # What is known
@@ -147,7 +155,9 @@ class Ledger:
     @property
     def recovered(self) -> bool:
         """Is all that may have been called complete before the start known to be complete? Until then no status may be given."""
-        return all(member.watermark >= self._started_at for member in self.members.values() if member.counts)
+        if not self._recovered:
+            self._recovered = all(member.watermark >= self._started_at for member in self.members.values() if member.counts)
+        return self._recovered
 
     def released(self, tier: int) -> int | None:
         """The highest seq that members of ``tier`` may apply: all before them have it, or are fenced. None: nothing bounds tier 0."""
@@ -170,11 +180,12 @@ class Ledger:
 
     def appended(self, head: int, now_s: float) -> None:
         """The log has grown to ``head``."""
-        for member in self.members.values():
-            if member.watermark >= self._head:
-                member.behind_since_s = now_s
+        for member in self._level.values():
+            member.behind_since_s = now_s
         self._head = max(self._head, head)
-        self._advance()
+        self._level = {name: member for name, member in self._level.items() if member.watermark >= self._head}
+        if not self._in_the_way:
+            self._advance()
 
     def join(  # noqa: PLR0913, PLR0917 - what is known of an edge
         self, name: str, tier: int, fences: bool, now_s: float, lease_s: float | None = None, does: tuple[str, ...] = ()
@@ -182,19 +193,21 @@ class Ledger:
         """An agent takes the edge over under a new fencing token (``members[name].record.token``). It holds no lease, but its predecessor may."""
         member = self.members.get(name)
         if member is None:
-            member = self.members[name] = Member(Record(name), Standing.FENCED, behind_since_s=now_s)
+            member = self._enter(Member(Record(name), Standing.FENCED, behind_since_s=now_s))
         length_s = self._lease_s if lease_s is None else lease_s
         if member.counts:  # a lease of the old length may be in force, and a restart would know nothing but the record
             length_s = max(length_s, self._length_s(member.record))
-        return [self._change(member, tier=tier, fences=fences, lease_s=length_s, does=does, removed=False, token=member.record.token + 1)]
+        save = self._change(member, tier=tier, fences=fences, lease_s=length_s, does=does, removed=False, token=member.record.token + 1)
+        self._last_tier = max(m.record.tier for m in self.members.values())
+        return [save]
 
     def report(self, name: str, token: int, watermark: int, trouble: str = "") -> None:
         """The agent acknowledges everything up to ``watermark``; ``trouble`` says what keeps it from going on. Raises :class:`Superseded`."""
         member = self._member(name, token)
-        member.watermark = max(member.watermark, watermark)
         member.reported = True
         member.trouble = trouble
-        self._advance()
+        if watermark > member.watermark:
+            self._raise(member, watermark)
 
     def renew(self, name: str, token: int, watermark: int, now_s: float) -> list[Effect]:
         """The agent asks for a lease, having applied everything up to ``watermark``. Raises :class:`Superseded`."""
@@ -206,6 +219,7 @@ class Ledger:
         was, member.standing = member.standing, Standing.LEASED
         if was is not Standing.LEASED:
             self._change(member, fenced=False)
+            self._advance()
         return [*self._unrecorded(member), Grant(name, token, self._length_s(member.record))]
 
     def leave(self, name: str, token: int) -> list[Effect]:
@@ -261,7 +275,7 @@ class Ledger:
 
     def _due(self, member: Member) -> int:
         """What a member must have applied to serve from its cache."""
-        in_front = any(m.record.tier > member.record.tier for m in self.members.values())
+        in_front = member.record.tier < self._last_tier
         return max(self._completed, self._released) if in_front or not self.recovered else self._completed
 
     def _member(self, name: str, token: int) -> Member:
@@ -270,9 +284,29 @@ class Ledger:
             raise Superseded(f"token {token} is not the newest for edge {name!r}")
         return member
 
+    def _enter(self, member: Member) -> Member:
+        self.members[member.record.name] = member
+        self._last_tier = max(self._last_tier, member.record.tier)
+        self._note_level(member)
+        return member
+
+    def _note_level(self, member: Member) -> None:
+        if member.watermark >= self._head:
+            self._level[member.record.name] = member
+
+    def _raise(self, member: Member, watermark: int) -> None:
+        if member.counts and member.watermark <= self._completed < watermark:
+            self._in_the_way -= 1
+        member.watermark = watermark
+        self._note_level(member)
+        if not self._recovered or not self._in_the_way:
+            self._advance()
+
     def _advance(self) -> None:
+        counted = [m.watermark for m in self.members.values() if m.counts]
         if self.recovered:
-            self._completed = max(self._completed, min([self._head, *(m.watermark for m in self.members.values() if m.counts)]))
+            self._completed = max(self._completed, min([self._head, *counted]))
+        self._in_the_way = sum(watermark <= self._completed for watermark in counted)
 
     @staticmethod
     def _why(member: Member) -> str:

@@ -72,6 +72,7 @@ http {{
             {location}
             proxy_pass http://origin;
         }}
+        {more}
     }}
 }}
 """
@@ -81,7 +82,7 @@ _OFF = {"fence": ("agezero.lua", "now < tonumber(words[UNTIL])", "true")}
 class NginxLuaEdge(CacheEdge):
     """``without``: "race" (the plain key), "fence", "include" (no AgeZero at all), "cache" (for the canary).
 
-    ``edit``: (file, old, new) in what is shipped.
+    ``edit``: (file, old, new) in what is shipped. ``more``: locations.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class NginxLuaEdge(CacheEdge):
         workers: int = 2,
         slots: int = 2**16,
         canary: str = "",
+        more: str = "",
     ) -> None:
         super().__init__()
         self.home = Path(tempfile.mkdtemp(prefix="agezero-nginx-"))  # a socket's path is short, and pytest's folders are closed to others
@@ -112,12 +114,12 @@ class NginxLuaEdge(CacheEdge):
             file = self.options.folder / name
             assert old in file.read_text(), old
             file.write_text(file.read_text().replace(old, new))
-        (self.home / "nginx.conf").write_text(self._conf(origin.removeprefix("http://"), without, workers))
+        (self.home / "nginx.conf").write_text(self._conf(origin.removeprefix("http://"), without, workers, more))
         self.state = self.slots = SlotFile(self.options.table, slots, mode=0o644)
         self.driver = NginxLuaDriver(self.slots, self.options.socket, timeout_s=2)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def _conf(self, origin: str, without: str, workers: int) -> str:
+    def _conf(self, origin: str, without: str, workers: int, more: str) -> str:
         ours = without != "include"
         folder = self.options.folder
         return _CONF.format(
@@ -132,6 +134,7 @@ class NginxLuaEdge(CacheEdge):
             http=f"include {folder}/agezero-http.conf;" if ours else "",
             location=f"include {folder}/agezero-location.conf;" if ours else "",
             epoch="$agezero_epoch|" if ours and without != "race" else "",
+            more=more,
         )
 
     def start(self) -> None:

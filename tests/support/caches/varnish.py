@@ -51,10 +51,12 @@ class VarnishEdge(CacheEdge):
         canary: str = "",
         mode: str = "0600",
         preload: Path | None = None,
+        storage: str = "malloc,64m",
     ) -> None:
         super().__init__()
         self.url = f"http://{free_address()}"
         self.parameters = parameters
+        self.storage = storage
         self.work = Path(tempfile.mkdtemp(prefix="agezero-varnish-"))  # short: a unix socket lies in it
         self.control = self.work / "agezero.sock"
         place = urlsplit(origin)
@@ -91,7 +93,7 @@ class VarnishEdge(CacheEdge):
             "-f",
             self.work / "main.vcl",
             "-s",
-            "malloc,64m",
+            self.storage,
             "-j",
             "none",
             "-p",

@@ -112,6 +112,7 @@ class VarnishDriver:
             await asyncio.wait([self._settling], timeout=self._end_s)
             self._settling.cancel()
             await asyncio.wait([self._settling])
+            self._settling = None
         self._calls.close()
 
     async def _everything(self) -> None:
