@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 
 from limits.storage import MemoryStorage
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agezero.audit import Audit
@@ -37,10 +37,15 @@ _STATUS_PATH_CHARACTERS = len(STATUS_PREFIX) + 24  # of a well-formed request id
 class Application:
     """The shortcut, then the router."""
 
-    def __init__(self, purge: ASGIApp, status: ASGIApp, router: ASGIApp) -> None:
+    def __init__(self, purge: ASGIApp, status: ASGIApp, router: Router) -> None:
         self._purge = purge
         self._status = status
         self._router = router
+
+    @property
+    def served(self) -> frozenset[tuple[str, str]]:
+        """Method and path, with parameters in braces, of all that is served; of a part that routes by itself, ``*`` and where it begins."""
+        return frozenset(found for route in self._router.routes for found in _served(route))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on."""
@@ -50,6 +55,14 @@ class Application:
         if path == PURGE_PATH and scope["method"] == "POST":
             return self._purge(scope, receive, send)
         return self._router(scope, receive, send)
+
+
+def _served(route: BaseRoute) -> Iterator[tuple[str, str]]:
+    if not isinstance(route, Route):
+        yield "*", str(getattr(route, "path", route))
+        return
+    by_method = route.app.methods if isinstance(route.app, ByMethod) else tuple(route.methods or "*")
+    yield from ((method, route.path) for method in by_method if method != "HEAD")
 
 
 def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: HttpMetrics, native: Native) -> Application:
