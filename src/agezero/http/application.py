@@ -100,10 +100,10 @@ def _audited(audit: Audit) -> OnFailed:
 
 def _webhooks(calls: WebhookCalls, gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Iterator[Route]:
     call = _for_admins(gate, limit, metrics)
-    yield Route(WEBHOOKS_PATH, ByMethod(limit, metrics, {"GET": call("webhooks", calls.show), "POST": call("create_webhook", calls.create)}))
-    yield Route(WEBHOOK_PATH, ByMethod(limit, metrics, {"DELETE": call("delete_webhook", calls.remove)}))
-    yield Route(ROTATE_PATH, ByMethod(limit, metrics, {"POST": call("rotate_webhook", calls.rotate)}))
-    yield Route(TEST_PATH, ByMethod(limit, metrics, {"POST": call("test_webhook", calls.test)}))
+    yield Route(WEBHOOKS_PATH, ByMethod(limit, metrics, {"GET": call("webhooks", calls.show), "POST": call("create-webhook", calls.create)}))
+    yield Route(WEBHOOK_PATH, ByMethod(limit, metrics, {"DELETE": call("delete-webhook", calls.remove)}))
+    yield Route(ROTATE_PATH, ByMethod(limit, metrics, {"POST": call("rotate-webhook", calls.rotate)}))
+    yield Route(TEST_PATH, ByMethod(limit, metrics, {"POST": call("test-webhook", calls.test)}))
     yield Route(DELIVERIES_PATH, ByMethod(limit, metrics, {"GET": call("deliveries", calls.deliveries)}))
 
 
@@ -113,9 +113,9 @@ def _for_admins(gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Callable[
 
 def _keys(calls: KeyCalls, gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Iterator[Route]:
     call = _for_admins(gate, limit, metrics)
-    yield Route(KEYS_PATH, ByMethod(limit, metrics, {"GET": call("keys", calls.show), "POST": call("create_key", calls.create)}))
-    yield Route(KEY_PATH, ByMethod(limit, metrics, {"DELETE": call("revoke_key", calls.revoke)}))
-    yield Route(ROLL_PATH, ByMethod(limit, metrics, {"POST": call("roll_key", calls.roll)}))
+    yield Route(KEYS_PATH, ByMethod(limit, metrics, {"GET": call("keys", calls.show), "POST": call("create-key", calls.create)}))
+    yield Route(KEY_PATH, ByMethod(limit, metrics, {"DELETE": call("revoke-key", calls.revoke)}))
+    yield Route(ROLL_PATH, ByMethod(limit, metrics, {"POST": call("roll-key", calls.roll)}))
 
 
 def _pages(purges: Purges, limit: RateLimit, metrics: HttpMetrics) -> Iterator[Route]:
