@@ -24,7 +24,7 @@ from agezero.background import background
 from agezero.config import Api, Config, Edge, parse_address
 from agezero.control import Control
 from agezero.core.purge import RequestIds
-from agezero.database import check, in_words, open_database, prepare, service_secret
+from agezero.database import FILE, check, in_words, open_database, prepare, service_secret
 from agezero.errors import UserError
 from agezero.events import ControlEvents
 from agezero.fleet import FleetEdge, open_edges, running_edges, settle_lineage, tables
@@ -37,7 +37,7 @@ from agezero.keys import KeyStore
 from agezero.lineage import Lineage
 from agezero.log.history import SqliteHistory
 from agezero.log.sqlite import SqliteLog
-from agezero.metrics import FleetMetrics, WebhookMetrics
+from agezero.metrics import FleetMetrics, StoreMetrics
 from agezero.registry import SqliteRegistry
 from agezero.tls import certificate_files, follow
 from agezero.webhooks.service import Webhooks
@@ -81,8 +81,8 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
     certificate_files(config.edge.tls_certificate, config.edge.tls_key, "edge")
     metrics = HttpMetrics()
     with _storage(config) as (purge_log, edges, keys, control, native):
-        FleetMetrics(purge_log, control.ledger, tables(edges), metrics.registry)
-        WebhookMetrics(native.webhooks, metrics.registry)
+        FleetMetrics(control, tables(edges), metrics.registry, config.webhooks.blocked_after_s)
+        StoreMetrics(native.webhooks, native.audit, config.data_dir / FILE, metrics.registry)
         application = build_application(config, control, keys, metrics, native)
         http = HttpServer(application, address.host, address.port, certificate)
         purge_log.start()

@@ -57,6 +57,8 @@ class Control:
         self.recovered = asyncio.Event()
         self.started = False
         """Set by whoever puts the parts together, once all of them run."""
+        self.progress.begin(purge_log.head, self.ledger.members)
+        purge_log.subscribe(self.progress.accepted)
         purge_log.subscribe(self._grown)
 
     # For HTTP

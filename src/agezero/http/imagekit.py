@@ -67,6 +67,8 @@ class Call:
         self._gate = gate
         self._limit = limit
         self._requests = metrics.requests
+        self._rate_limited = metrics.rate_limited
+        metrics.expect(name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; nothing but a broken connection gets out of here."""
@@ -76,7 +78,7 @@ class Call:
             visitor = self._gate.recognise(scope["headers"], now_s, client_address(scope))
             allowed = self._limit.take(visitor.window)
             rate = self._limit.headers(visitor.window, now_s)
-            reply = await self._handler(scope, receive, visitor) if allowed else self._tell(_TOO_OFTEN)
+            reply = await self._handler(scope, receive, visitor) if allowed else self._too_often()
         except Refused as refused:
             reply = self._tell(refused)
         except Exception:
@@ -85,6 +87,10 @@ class Call:
             reply = self._tell(Refused(Fault.INTERNAL))
         self._requests[self._name, reply.status] += 1
         await send_reply(send, reply, rate, request_id)
+
+    def _too_often(self) -> Reply:
+        self._rate_limited[self._name] += 1
+        return self._tell(_TOO_OFTEN)
 
 
 class Submit:
