@@ -18,6 +18,7 @@ import msgspec
 import structlog
 import uvloop
 
+from agezero import tracing
 from agezero.agent import Agent
 from agezero.audit import Audit
 from agezero.background import background
@@ -44,6 +45,7 @@ from agezero.webhooks.service import Webhooks
 from agezero.webhooks.store import Store
 
 KEY_ENV = "AGEZERO_PRIVATE_KEY"
+COLLECTOR_ENV = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 KEYS_REFRESH_S = 1.0
 SERVING_S = 5.0
 """How long the start waits for the edges' first leases."""
@@ -80,7 +82,7 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
     certificate = certificate_files(config.api.tls_certificate, config.api.tls_key, "api")
     certificate_files(config.edge.tls_certificate, config.edge.tls_key, "edge")
     metrics = HttpMetrics()
-    with _storage(config) as (purge_log, edges, keys, control, native):
+    with _tracing(config.traces.otlp), _storage(config) as (purge_log, edges, keys, control, native):
         FleetMetrics(control, tables(edges), metrics.registry, config.webhooks.blocked_after_s)
         StoreMetrics(native.webhooks, native.audit, config.data_dir / FILE, metrics.registry)
         application = build_application(config, control, keys, metrics, native)
@@ -99,6 +101,29 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
                 control.progress.close()  # who waits is let go now, and need not be cut off
         await native.audit.flush()
         await purge_log.stop()
+
+
+@contextlib.contextmanager
+def _tracing(endpoint: str) -> Iterator[None]:
+    """Traces, where a collector is named: in the settings, or as all programs with OpenTelemetry have it named."""
+    if not endpoint and not any(map(os.environ.get, COLLECTOR_ENV)):
+        yield
+        return
+    try:
+        from agezero.otlp import OtlpTracer
+    except ModuleNotFoundError as error:
+        missing = f"no traces are sent: {error.name} is not installed"
+        if endpoint:
+            raise UserError(missing, "pip install 'agezero[otel]', or take [traces] out of the settings") from None
+        log.warning(missing, hint="pip install 'agezero[otel]'")
+        yield
+        return
+    tracing.tracer = tracer = OtlpTracer(endpoint)
+    try:
+        yield
+    finally:
+        tracing.tracer = None
+        tracer.close()
 
 
 @contextlib.contextmanager

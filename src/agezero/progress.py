@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from itertools import count
 
+from agezero import tracing
 from agezero.core.timeline import Timeline
 from agezero.latency import Latency
 
@@ -65,6 +66,7 @@ class Progress:
         self.completed = seq
         self.completions.reached(seq, now_ms())
         self.latency.reached(seq, time.monotonic())
+        tracing.complete(seq)
         while self._waiting and self._waiting[0][0] <= seq:
             _resolve(heapq.heappop(self._waiting)[2])
 

@@ -79,6 +79,13 @@ class Webhooks(Section, frozen=True):
     """How old a purge that is not complete must be for ``purge.blocked``."""
 
 
+class Traces(Section, frozen=True):
+    """Where spans are sent to."""
+
+    otlp: str = ""
+    """A collector's OTLP/HTTP endpoint, without ``/v1/traces``; empty: what ``OTEL_EXPORTER_OTLP_ENDPOINT`` says, or none."""
+
+
 class Lease(Section, frozen=True):
     """How long an edge may serve from its cache unheard of, and what is added for the drift of two clocks."""
 
@@ -99,6 +106,7 @@ class Config(Section, frozen=True):
     log: Log = Log()
     lease: Lease = Lease()
     webhooks: Webhooks = Webhooks()
+    traces: Traces = Traces()
 
     @property
     def data_dir(self) -> Path:

@@ -28,6 +28,7 @@ from agezero.http.openapi import document
 from agezero.http.pages import ByMethod, Page, health, metrics_page, readiness
 from agezero.http.reply import Reply
 from agezero.http.service import Purges
+from agezero.http.traced import traced
 from agezero.http.webhooks import DELIVERIES_PATH, ROTATE_PATH, TEST_PATH, WEBHOOK_PATH, WEBHOOKS_PATH, WebhookCalls
 from agezero.keys import KeyStore
 
@@ -72,7 +73,7 @@ def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: H
     purge_limit = RateLimit(storage, "purge", config.limits.purges_per_s)
     status_limit = RateLimit(storage, "status", config.limits.status_per_s)
     submit = Submit(purges, config.served_endpoints, config.wildcards, metrics)
-    purge = Call("purge", submit, Gate(keys, purge_limit, attempts), purge_limit, metrics)
+    purge = Call("purge", traced("purge", submit), Gate(keys, purge_limit, attempts), purge_limit, metrics)
     status = Call("status", Status(purges), Gate(keys, status_limit, attempts), status_limit, metrics)
     edges = Call("edges", ListEdges(purges), Gate(keys, status_limit, attempts), status_limit, metrics, problem)
     edge = Call("edge", RemoveEdge(purges, native.audit), Gate(keys, purge_limit, attempts), purge_limit, metrics, problem)

@@ -20,6 +20,7 @@ from agezero.http.native.events import EVENTS_PATH, AllEvents, PurgeEvents
 from agezero.http.native.purges import EVENTS_SUFFIX, PURGE_PREFIX, PURGES_PATH, Detail, List, Submit
 from agezero.http.native.streams import Stream
 from agezero.http.pages import ByMethod
+from agezero.http.traced import traced
 from agezero.journal import Journal
 from agezero.keys import KeyStore
 from agezero.webhooks.service import Webhooks
@@ -40,7 +41,7 @@ def native_routes(  # noqa: PLR0913, PLR0917 (the parts)
     """All of them. Reading counts as reading a status does."""
     journal, reads = native.journal, Gate(keys, status_limit, attempts)
     submit = Submit(journal, config.served_endpoints, config.wildcards, metrics)
-    purge = Call("native-purge", submit, Gate(keys, purge_limit, attempts), purge_limit, metrics, problem)
+    purge = Call("native-purge", traced("native-purge", submit), Gate(keys, purge_limit, attempts), purge_limit, metrics, problem)
     listing = Call("purges", List(journal), reads, status_limit, metrics, problem)
     detail = Call("purge-detail", Detail(journal), reads, status_limit, metrics, problem)
     events = Stream("events", AllEvents(journal), reads, status_limit, metrics)
