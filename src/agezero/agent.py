@@ -166,7 +166,8 @@ class Agent:
             with tracing.applying(self.name, purges):
                 await work
         except DriverFailed as error:
-            log.warning("edge did not confirm", edge=self.name, error=str(error))
+            seqs = {"first_seq": purges[0].seq, "last_seq": purges[-1].seq} if purges else {}
+            log.warning("edge did not confirm", edge=self.name, error=str(error), **seqs)
             self._events.put_nowait(steps.DriverFailed(step, str(error), isinstance(error, DriverRefused)))
         else:
             self._events.put_nowait(steps.DriverDone(step))

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 import uvloop
 
-from agezero import tracing
+from agezero import logs, tracing
 from agezero.agent import Agent
 from agezero.audit import Audit
 from agezero.background import background
@@ -29,6 +29,7 @@ from agezero.database import FILE, check, in_words, open_database, prepare, serv
 from agezero.errors import UserError
 from agezero.events import ControlEvents
 from agezero.fleet import FleetEdge, open_edges, running_edges, settle_lineage, tables
+from agezero.http.access import RequestLog
 from agezero.http.application import build_application
 from agezero.http.metrics import HttpMetrics
 from agezero.http.native.routes import Native
@@ -60,6 +61,7 @@ def run(config: Config) -> None:
             "there is no edge: no origin is set for the embedded one, and no [[edges]] are in the settings",
             "give --origin http://HOST:PORT, or origin in the [edge] section, or describe your own caches in [[edges]]",
         )
+    logs.configure(form=config.logging.format)
     uvloop.run(_until_signal(config))
 
 
@@ -86,7 +88,8 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
         FleetMetrics(control, tables(edges), metrics.registry, config.webhooks.blocked_after_s)
         StoreMetrics(native.webhooks, native.audit, config.data_dir / FILE, metrics.registry)
         application = build_application(config, control, keys, metrics, native)
-        http = HttpServer(application, address.host, address.port, certificate)
+        logged = RequestLog(application, reads=config.logging.requests == "all") if config.logging.requests != "none" else application
+        http = HttpServer(logged, address.host, address.port, certificate)
         purge_log.start()
         async with (
             running_edges(edges, purge_log, control) as agents,

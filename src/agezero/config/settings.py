@@ -70,6 +70,15 @@ class Log(Section, frozen=True):
     retention_purges: Positive = 1_000_000
 
 
+class Logging(Section, frozen=True):
+    """What is written to stderr, and how."""
+
+    format: Literal["auto", "json", "text"] = "auto"
+    """auto: text on a terminal, else JSON lines."""
+    requests: Literal["none", "changes", "all"] = "none"
+    """Which requests have a line of their own: those that may change something (POST, DELETE), or all."""
+
+
 class Webhooks(Section, frozen=True):
     """What other programs are told."""
 
@@ -105,6 +114,7 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     log: Log = Log()
     lease: Lease = Lease()
+    logging: Logging = Logging()
     webhooks: Webhooks = Webhooks()
     traces: Traces = Traces()
 

@@ -19,7 +19,7 @@ from agezero.core.selector import Selector, WildcardMisplaced, parse_url
 from agezero.core.wildcards import Wildcards, broken_rule
 from agezero.http.body import purge_url, read_body
 from agezero.http.faults import Fault, Refused, retry_after
-from agezero.http.gate import Gate, Visitor, client_address
+from agezero.http.gate import KEY_ID, Gate, Visitor, client_address
 from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
 from agezero.http.reply import Reply, new_request_id, send_reply
@@ -76,6 +76,7 @@ class Call:
         rate, request_id = self._limit.idle, None
         try:
             visitor = self._gate.recognise(scope["headers"], now_s, client_address(scope))
+            scope[KEY_ID] = visitor.key.id
             allowed = self._limit.take(visitor.window)
             rate = self._limit.headers(visitor.window, now_s)
             reply = await self._handler(scope, receive, visitor) if allowed else self._too_often()

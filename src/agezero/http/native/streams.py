@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from agezero.feed import Event
 from agezero.http.faults import Fault, Refused, problem, retry_after
-from agezero.http.gate import Gate, Visitor, client_address
+from agezero.http.gate import KEY_ID, Gate, Visitor, client_address
 from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
 from agezero.http.reply import Header, Reply, new_request_id, send_reply
@@ -53,6 +53,7 @@ class Stream:
         rate, request_id = self._limit.idle, new_request_id()
         try:
             visitor = self._gate.recognise(scope["headers"], now_s, client_address(scope))
+            scope[KEY_ID] = visitor.key.id
             if not self._limit.take(visitor.window):
                 self._metrics.rate_limited[self._name] += 1
                 raise Refused(Fault.RATE_LIMITED, "", retry_after(1))
