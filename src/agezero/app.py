@@ -29,6 +29,7 @@ from agezero.database import FILE, check, in_words, open_database, prepare, serv
 from agezero.errors import UserError
 from agezero.events import ControlEvents
 from agezero.fleet import FleetEdge, open_edges, running_edges, settle_lineage, tables
+from agezero.fronts import Fronts, fronts
 from agezero.http.access import RequestLog
 from agezero.http.application import build_application
 from agezero.http.metrics import HttpMetrics
@@ -94,6 +95,7 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
         async with (
             running_edges(edges, purge_log, control) as agents,
             background(control.run(), _refresh(keys), _started(control, agents), native.audit.run(), native.webhooks.run()),
+            native.fronts,
             http,
             background(*([follow(certificate, http.renew)] if certificate else [])),
         ):
@@ -146,7 +148,7 @@ def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeySt
             control = Control(purge_log, SqliteRegistry(connections[2]), ids, config.lease.lease_s, config.lease.margin_s)
             history = SqliteHistory(connections[3])
             webhooks = Webhooks(Store(connections[5]), ControlEvents(control, history), **msgspec.structs.asdict(config.webhooks))
-            native = Native(Journal(control, history), Audit(connections[4], history), webhooks)
+            native = Native(Journal(control, history), Audit(connections[4], history), webhooks, Fronts(fronts(config)))
             first = keys.first()
         if first:
             _tell(f"A private key was made for you; it is shown only now:\n\n    {first}\n")

@@ -111,6 +111,8 @@ def test_what_a_key_may_see(clients: dict[str, httpx.Client], purges: dict[str, 
     """By its id, in the list, in events; by its id every key may ask whether it is complete, which ImageKit's call tells of nothing else."""
     client = clients[key]
     assert {what for what, purge in purges.items() if client.get(f"/v1/purges/{purge}").status_code == 200} == SEES[key]
+    looked_at = {what for what, purge in purges.items() if client.get(f"/v1/purges/{purge}/evidence?header=ETag&value=x").status_code == 200}
+    assert looked_at == SEES[key]
     listed = client.get("/v1/purges?limit=200").json()["purges"]
     assert {what for what, purge in purges.items() if purge in {each["id"] for each in listed}} == SEES[key]
     for what, purge in purges.items():

@@ -29,6 +29,7 @@ SUCCESSES = {
     "native-purge": 201,
     "purges": 200,
     "purge-detail": 200,
+    "purge-evidence": 200,
     "audit": 200,
     "edges": 200,
     "edge": 204,
@@ -78,7 +79,7 @@ def test_schemathesis_finds_no_failure_and_leaves_nothing_out(api: Api, tmp_path
 
 def test_schemathesis_finds_no_failure_in_a_whole_service(tmp_path: Path) -> None:
     """`agezero up`, with its edge: the same document, with real purges behind it. Fewer examples: what reads requests is the same code."""
-    with running_service(tmp_path / "data") as service:
+    with running_service(tmp_path) as service:
         schemathesis(service.url, service.key, tmp_path, "--max-examples", "5", "--phases", "examples,fuzzing,stateful")
 
 

@@ -20,7 +20,7 @@ def test_a_taken_port(tmp_path: Path, flag: str, said: str) -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         taken = f"127.0.0.1:{listener.getsockname()[1]}"
-        command: list[str | Path] = [AGEZERO, "up", "--origin", "http://127.0.0.1:9", "--data", tmp_path / "data", flag, taken, other, free_address()]
+        command: list[str | Path] = [AGEZERO, "up", "--origin", "http://127.0.0.1:9", "--data", tmp_path, flag, taken, other, free_address()]
         ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert ended.returncode == 1
     error, hint = ended.stderr.strip().splitlines()[-2:]
@@ -28,4 +28,4 @@ def test_a_taken_port(tmp_path: Path, flag: str, said: str) -> None:
     assert hint.startswith("hint: ")
     assert f"(pid {os.getpid()}) listens there: end it, or choose another address with {flag} HOST:PORT" in hint
     assert "Traceback" not in ended.stderr
-    assert not running((tmp_path / "data" / "edge").resolve())
+    assert not running((tmp_path / "edge").resolve())
