@@ -53,6 +53,6 @@ def _head(ours: Service) -> int:
     connection = http.client.HTTPConnection(ours.address)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
-    found = re.search(r"^agezero_log_head ([0-9.e+]+)$", text, re.MULTILINE)
+    found = re.search(r"^agezero_log_head_seq ([0-9.e+]+)$", text, re.MULTILINE)
     assert found is not None
     return int(float(found[1]))

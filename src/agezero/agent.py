@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Protocol
 
 import structlog
 
+from agezero import tracing
 from agezero.core import steps
 from agezero.core.follower import Follower, Limits, State
 from agezero.core.position import Position
+from agezero.core.purge import Purge
 from agezero.ports import BelowFloor, ControlSide, DriverFailed, DriverRefused, EdgeDriver, Lease, LeaseRefused, LogUnavailable, PurgeLog, Superseded
 
 log = structlog.get_logger()
@@ -126,7 +128,8 @@ class Agent:
                 case steps.SaveWatermark(watermark, epoch):
                     await self._save(watermark, epoch)
                 case steps.Acknowledge(watermark, trouble):
-                    await self._control.report(self.name, self.token, watermark, trouble)
+                    with tracing.confirming(self.name, watermark):
+                        await self._control.report(self.name, self.token, watermark, trouble)
                 case steps.Read(after, limit):
                     self._spawn(self._read(after, limit))
                 case steps.Renew(watermark):
@@ -136,7 +139,7 @@ class Agent:
                 case steps.Sleep(min_s, max_s):
                     asyncio.get_running_loop().call_later(random.uniform(min_s, max_s), self._events.put_nowait, steps.Tick())  # noqa: S311
                 case steps.Apply(step, purges):
-                    self._spawn(self._drive(step, self._driver.apply(purges)))
+                    self._spawn(self._drive(step, self._driver.apply(purges), purges))
                 case steps.PurgeEverything(step, seq, _, reason):
                     log.warning("purging everything", edge=self.name, seq=seq, because=reason)
                     self._spawn(self._drive(step, self._driver.purge_everything(seq)))
@@ -159,11 +162,13 @@ class Agent:
 
     # Work that answers with one event
 
-    async def _drive(self, step: int, work: Coroutine[object, object, None]) -> None:
+    async def _drive(self, step: int, work: Coroutine[object, object, None], purges: Sequence[Purge] = ()) -> None:
         try:
-            await work
+            with tracing.applying(self.name, purges):
+                await work
         except DriverFailed as error:
-            log.warning("edge did not confirm", edge=self.name, error=str(error))
+            seqs = {"first_seq": purges[0].seq, "last_seq": purges[-1].seq} if purges else {}
+            log.warning("edge did not confirm", edge=self.name, error=str(error), **seqs)
             self._events.put_nowait(steps.DriverFailed(step, str(error), isinstance(error, DriverRefused)))
         else:
             self._events.put_nowait(steps.DriverDone(step))

@@ -18,16 +18,19 @@ import msgspec
 import structlog
 import uvloop
 
+from agezero import logs, tracing
 from agezero.agent import Agent
 from agezero.audit import Audit
 from agezero.background import background
 from agezero.config import Api, Config, Edge, parse_address
 from agezero.control import Control
 from agezero.core.purge import RequestIds
-from agezero.database import check, in_words, open_database, prepare, service_secret
+from agezero.database import FILE, check, in_words, open_database, prepare, service_secret
 from agezero.errors import UserError
 from agezero.events import ControlEvents
 from agezero.fleet import FleetEdge, open_edges, running_edges, settle_lineage, tables
+from agezero.fronts import Fronts, fronts
+from agezero.http.access import RequestLog
 from agezero.http.application import build_application
 from agezero.http.metrics import HttpMetrics
 from agezero.http.native.routes import Native
@@ -37,13 +40,14 @@ from agezero.keys import KeyStore
 from agezero.lineage import Lineage
 from agezero.log.history import SqliteHistory
 from agezero.log.sqlite import SqliteLog
-from agezero.metrics import FleetMetrics, WebhookMetrics
+from agezero.metrics import FleetMetrics, StoreMetrics
 from agezero.registry import SqliteRegistry
 from agezero.tls import certificate_files, follow
 from agezero.webhooks.service import Webhooks
 from agezero.webhooks.store import Store
 
 KEY_ENV = "AGEZERO_PRIVATE_KEY"
+COLLECTOR_ENV = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 KEYS_REFRESH_S = 1.0
 SERVING_S = 5.0
 """How long the start waits for the edges' first leases."""
@@ -58,6 +62,7 @@ def run(config: Config) -> None:
             "there is no edge: no origin is set for the embedded one, and no [[edges]] are in the settings",
             "give --origin http://HOST:PORT, or origin in the [edge] section, or describe your own caches in [[edges]]",
         )
+    logs.configure(form=config.logging.format)
     uvloop.run(_until_signal(config))
 
 
@@ -80,15 +85,17 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
     certificate = certificate_files(config.api.tls_certificate, config.api.tls_key, "api")
     certificate_files(config.edge.tls_certificate, config.edge.tls_key, "edge")
     metrics = HttpMetrics()
-    with _storage(config) as (purge_log, edges, keys, control, native):
-        FleetMetrics(purge_log, control.ledger, tables(edges), metrics.registry)
-        WebhookMetrics(native.webhooks, metrics.registry)
+    with _tracing(config.traces.otlp), _storage(config) as (purge_log, edges, keys, control, native):
+        FleetMetrics(control, tables(edges), metrics.registry, config.webhooks.blocked_after_s)
+        StoreMetrics(native.webhooks, native.audit, config.data_dir / FILE, metrics.registry)
         application = build_application(config, control, keys, metrics, native)
-        http = HttpServer(application, address.host, address.port, certificate)
+        logged = RequestLog(application, reads=config.logging.requests == "all") if config.logging.requests != "none" else application
+        http = HttpServer(logged, address.host, address.port, certificate)
         purge_log.start()
         async with (
             running_edges(edges, purge_log, control) as agents,
             background(control.run(), _refresh(keys), _started(control, agents), native.audit.run(), native.webhooks.run()),
+            native.fronts,
             http,
             background(*([follow(certificate, http.renew)] if certificate else [])),
         ):
@@ -99,6 +106,29 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
                 control.progress.close()  # who waits is let go now, and need not be cut off
         await native.audit.flush()
         await purge_log.stop()
+
+
+@contextlib.contextmanager
+def _tracing(endpoint: str) -> Iterator[None]:
+    """Traces, where a collector is named: in the settings, or as all programs with OpenTelemetry have it named."""
+    if not endpoint and not any(map(os.environ.get, COLLECTOR_ENV)):
+        yield
+        return
+    try:
+        from agezero.otlp import OtlpTracer
+    except ModuleNotFoundError as error:
+        missing = f"no traces are sent: {error.name} is not installed"
+        if endpoint:
+            raise UserError(missing, "pip install 'agezero[otel]', or take [traces] out of the settings") from None
+        log.warning(missing, hint="pip install 'agezero[otel]'")
+        yield
+        return
+    tracing.tracer = tracer = OtlpTracer(endpoint)
+    try:
+        yield
+    finally:
+        tracing.tracer = None
+        tracer.close()
 
 
 @contextlib.contextmanager
@@ -118,7 +148,7 @@ def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeySt
             control = Control(purge_log, SqliteRegistry(connections[2]), ids, config.lease.lease_s, config.lease.margin_s)
             history = SqliteHistory(connections[3])
             webhooks = Webhooks(Store(connections[5]), ControlEvents(control, history), **msgspec.structs.asdict(config.webhooks))
-            native = Native(Journal(control, history), Audit(connections[4], history), webhooks)
+            native = Native(Journal(control, history), Audit(connections[4], history), webhooks, Fronts(fronts(config)))
             first = keys.first()
         if first:
             _tell(f"A private key was made for you; it is shown only now:\n\n    {first}\n")

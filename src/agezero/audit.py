@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +66,10 @@ class Audit:
         self._lock = threading.Lock()
         self._notes: deque[Row] = deque()
         self._dropped = 0
+        self.written: Counter[str] = Counter()
+        """Rows by action."""
+        self.dropped = 0
+        """Rows that were not written."""
         self._noted = asyncio.Event()
         connection.execute(SCHEMA)
 
@@ -77,6 +81,7 @@ class Audit:
         """Written soon; under a flood, only counted. Never waits, never fails. Call in the event loop."""
         if len(self._notes) >= NOTES_MAX:
             self._dropped += 1
+            self.dropped += 1
         else:
             self._notes.append(_row(action, key_id, address, about))
         self._noted.set()
@@ -99,6 +104,7 @@ class Audit:
             if rows:
                 await asyncio.to_thread(self._write, rows)
         except sqlite3.Error as error:
+            self.dropped += len(rows)
             log.error("audit rows not written", rows=len(rows), error=str(error))
 
     async def page(self, cursor: Cursor, limit: int) -> tuple[list[Row], Cursor | None]:
@@ -124,6 +130,7 @@ class Audit:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO audit (at_ms, action, key_id, address, about) VALUES (?, ?, ?, ?, ?)", values)
             self._connection.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (self._rows_max,))
+        self.written.update(row.action for row in rows)
 
     def _select(self, before: int, limit: int) -> list[tuple[int, Row]]:
         query = "SELECT id, at_ms, action, key_id, address, about FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from agezero import tracing
 from agezero.core.ledger import Effect, Grant, Ledger, Member, Refuse, Save
 from agezero.core.purge import RequestIds
 from agezero.core.selector import Selector
@@ -57,17 +58,27 @@ class Control:
         self.recovered = asyncio.Event()
         self.started = False
         """Set by whoever puts the parts together, once all of them run."""
+        self.progress.begin(purge_log.head, self.ledger.members)
+        purge_log.subscribe(self.progress.accepted)
         purge_log.subscribe(self._grown)
 
     # For HTTP
 
     async def submit(self, selector: Selector, key_id: str, *, soft: bool = False, address: str = "") -> str:
         """The request id, once the purge is durable. Raises :class:`agezero.ports.LogUnavailable`."""
-        return self._ids.seal(await self._log.append(selector, key_id, soft=soft, address=address))
+        with tracing.appending():
+            seq = await self._log.append(selector, key_id, soft=soft, address=address)
+        purge_id = self._ids.seal(seq)
+        tracing.durable(seq, purge_id)
+        return purge_id
 
     async def submit_many(self, submission: Submission) -> Accepted:
         """See :meth:`agezero.ports.PurgeLog.append_many`."""
-        return await self._log.append_many(submission)
+        with tracing.appending():
+            accepted = await self._log.append_many(submission)
+        if not accepted.repeated:
+            tracing.durable(accepted.last, self._ids.seal(accepted.last))
+        return accepted
 
     def completed(self, request_id: str) -> bool | None:
         """Is it proven? None: not an id of this service. One comparison in memory. Raises :class:`agezero.ports.StatusUnknown`."""

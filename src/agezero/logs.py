@@ -1,4 +1,4 @@
-"""Logging: structlog to stderr, for people on a terminal and as JSON lines otherwise. No key is ever in it."""
+"""Logging: structlog to stderr, for people on a terminal and as JSON lines otherwise, or as is asked for. No key is ever in it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ import logging
 import os
 import re
 import sys
-from typing import Any, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor
+
+Form = Literal["auto", "json", "text"]
+"""auto: text on a terminal, else JSON."""
 
 _KEY = re.compile(r"private_[A-Za-z0-9_-]+|whsec_[A-Za-z0-9+/=]+|(?i:basic)\s+[A-Za-z0-9+/=_-]{8,}")
 _REPLACEMENT = "[private key]"
 
 
-def configure(least: int = logging.INFO) -> None:
+def configure(least: int = logging.INFO, form: Form = "auto") -> None:
     """Set logging up for this process, from the level ``least`` up. Messages of libraries take the same way from WARNING up."""
     terminal = sys.stderr.isatty()
+    text = terminal if form == "auto" else form == "text"
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: list[Processor] = (
-        [redact, structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)]
-        if terminal
-        else [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
-    )
+    # A traceback becomes text before keys are taken out, and has no variables in it: they may hold one.
+    for_people = structlog.dev.ConsoleRenderer(colors=terminal and "NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback)
+    last: list[Processor] = [
+        structlog.processors.format_exc_info,
+        redact,
+        for_people if text else structlog.processors.JSONRenderer(),
+    ]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(least),
@@ -59,6 +65,10 @@ class _Unfailing:
 
 
 def _redacted(text: Any, given: str | None) -> Any:
+    if isinstance(text, dict):
+        return {_redacted(name, given): _redacted(value, given) for name, value in text.items()}
+    if isinstance(text, bytes):
+        text = repr(text)
     if isinstance(text, list | tuple):
         return [_redacted(item, given) for item in text]
     if not isinstance(text, str):

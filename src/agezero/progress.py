@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from collections.abc import Iterable
 from itertools import count
 
+from agezero import tracing
 from agezero.core.timeline import Timeline
+from agezero.latency import Latency
 
 
 class Progress:
@@ -20,6 +23,11 @@ class Progress:
         self.edges: dict[str, Timeline] = {}
         self.completions = Timeline()
         self.completed = 0
+        self.head = 0
+        self.latencies: dict[str, Latency] = {}
+        """From durable to confirmed, of each edge that has been heard of."""
+        self.latency = Latency(0, time.monotonic())
+        """From durable to complete."""
         self.closing = False
         """The service ends: whoever waits is let go, and comes again when it is back."""
         self._changed = asyncio.Event()
@@ -27,12 +35,29 @@ class Progress:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._number = count()
 
+    def begin(self, head: int, names: Iterable[str]) -> None:
+        """The log is at ``head``, and these edges are members."""
+        now_s, self.head = time.monotonic(), head
+        self.latency = Latency(head, now_s)
+        self.latencies = {name: Latency(head, now_s) for name in names}
+
+    def accepted(self, head: int) -> None:
+        """Entries up to here are durable."""
+        self.head, now_s = head, time.monotonic()
+        self.latency.accepted(head, now_s)
+        for latency in self.latencies.values():
+            latency.accepted(head, now_s)
+
     def confirmed(self, name: str, watermark: int) -> None:
         """The edge has confirmed everything up to here."""
         line = self.edges.get(name)
         if line is None:
             line = self.edges[name] = Timeline()
         line.reached(watermark, now_ms())
+        latency = self.latencies.get(name)
+        if latency is None:
+            latency = self.latencies[name] = Latency(self.head, time.monotonic())
+        latency.reached(watermark, time.monotonic())
 
     def complete(self, seq: int) -> None:
         """Every purge up to here is complete, and that may be said."""
@@ -40,6 +65,8 @@ class Progress:
             return
         self.completed = seq
         self.completions.reached(seq, now_ms())
+        self.latency.reached(seq, time.monotonic())
+        tracing.complete(seq)
         while self._waiting and self._waiting[0][0] <= seq:
             _resolve(heapq.heappop(self._waiting)[2])
 

@@ -85,6 +85,35 @@ class PurgeDetail(msgspec.Struct, frozen=True):
     edges: Sequence[EdgeProgress]
 
 
+class Check(msgspec.Struct, frozen=True):
+    """What an edge answered now. ``saw``: the header's value, null without one; ``met``: null where nothing can be said, and ``why`` says so."""
+
+    edge: str
+    url: str
+    at: Time
+    status: int
+    saw: str | None
+    met: bool | None
+    age: str
+    cache_status: str
+    why: str
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """Does each edge show what is expected? ``met``: null while the purge is pending, and where not all could be asked.
+
+    It says nothing of the proof: that a purge is complete rests on what the caches have confirmed.
+    """
+
+    id: PurgeId
+    state: State
+    header: str
+    value: str
+    met: bool | None
+    checks: Sequence[Check]
+    why: str
+
+
 class Purges(msgspec.Struct, frozen=True):
     """A page, newest first. ``cursor`` gives the next one, which may be short or even empty; null at the end."""
 

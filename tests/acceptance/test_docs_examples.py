@@ -31,6 +31,7 @@ PLAIN = {
 
 NATIVE = {
     "native-purge.sh": (("sh", "curl", "jq"), "completed"),
+    "native-evidence.sh": (("sh", "curl", "jq"), "true"),
     "native-events.sh": (("sh", "curl", "jq"), "completed"),
     "native-audit.sh": (("sh", "curl", "jq"), "url "),
     "native.py": ((sys.executable,), "completed"),
@@ -78,10 +79,12 @@ def test_plain_http_says_what_was_wrong(name: str, service: Service, tmp_path: P
 def test_a_native_example_works(name: str, service: Service, tmp_path: Path) -> None:
     programs, output = NATIVE[name]
     require(*programs)
+    service.origin.etag = "v2"
     httpx.post(f"{service.url}/v1/purges", json={"urls": [f"{service.edge}/docs/earlier"]}, auth=(service.key, "")).raise_for_status()
     done = _run(name, [programs[0]], service, tmp_path, f"{service.edge}/docs/{name}?w=100")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(output), done.stdout + done.stderr
+    service.origin.etag = ""
 
 
 @pytest.mark.parametrize("name", SDK)

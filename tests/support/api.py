@@ -57,6 +57,8 @@ class Api:
     """Named ``edge``: what applies the purges of the native API."""
     log: SqliteLog
     loop: asyncio.AbstractEventLoop
+    served: frozenset[tuple[str, str]]
+    """Method and path of all that is served."""
 
     def within(self, work: Callable[[], T]) -> T:
         """Do it in the service's event loop."""
@@ -75,6 +77,7 @@ class _Running:
     native: Native
     edge: MemoryEdge
     log: SqliteLog
+    served: frozenset[tuple[str, str]]
 
 
 @contextmanager
@@ -110,7 +113,7 @@ def running_api(config: Config | None = None, data: Path | None = None, edges: i
             ):
                 for agent in agents:
                     await agent.serving.wait()
-                running.append(_Running(server.port, asyncio.get_running_loop(), stop, native, edge, log))
+                running.append(_Running(server.port, asyncio.get_running_loop(), stop, native, edge, log, app.served))
                 control.started = True
                 started.set()
                 await stop.wait()
@@ -124,7 +127,7 @@ def running_api(config: Config | None = None, data: Path | None = None, edges: i
     it = running[0]
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{it.port}", auth=(KEY, ""), timeout=30) as client:
-            yield Api(f"http://127.0.0.1:{it.port}", purges, keys, client, it.native, it.edge, it.log, it.loop)
+            yield Api(f"http://127.0.0.1:{it.port}", purges, keys, client, it.native, it.edge, it.log, it.loop, it.served)
     finally:
         it.loop.call_soon_threadsafe(it.stop.set)
         thread.join(30)

@@ -18,6 +18,8 @@ class Origin(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content = "v1"
+        self.etag = ""
+        """Without quotes; empty: it has none."""
         self.fetches: Counter[str] = Counter()
 
     @property
@@ -38,6 +40,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = f"{self.server.content} {self.path}".encode()
         self.send_response(200)
         self.send_header("Cache-Control", "public, max-age=3600")
+        if self.server.etag:
+            self.send_header("ETag", f'"{self.server.etag}"')
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,20 @@ def events(response: httpx.Response) -> Iterator[Sent]:
             fields[name] = value
         elif "data" in fields:
             yield Sent(fields.get("id", ""), fields["event"], json.loads(fields["data"]))
+            fields = {}
+        else:
+            fields = {}
+
+
+async def aevents(response: httpx.Response) -> AsyncIterator[Sent]:
+    """Every block of lines, also one that has no more than an id: a reader keeps that (the HTML standard §9.2.6)."""
+    fields: dict[str, str] = {}
+    async for line in response.aiter_lines():
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif "id" in fields or "data" in fields:
+            yield Sent(fields.get("id", ""), fields.get("event", ""), json.loads(fields.get("data", "{}")))
             fields = {}
         else:
             fields = {}

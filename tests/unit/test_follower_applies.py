@@ -93,6 +93,15 @@ def test_what_the_driver_cannot_do_exactly_is_widened() -> None:
     assert apply == Apply(2, tuple(Purge(seq, selector) for seq, selector in enumerate(done, 1)))
 
 
+def test_a_trace_stays_with_its_purge_however_wide_that_becomes() -> None:
+    follower = leased()
+    [apply] = only(tell(follower, Records(0, [Purge(1, Selector(Kind.TAG, "sale"), trace="t")])), Apply)
+    assert apply == Apply(4, (Purge(1, EVERYTHING, trace="t"),))
+    tell(follower, Records(1, [Purge(2, url("a"), trace="u")]))
+    [wider] = tell(follower, DriverFailed(5, "no", refused=True))
+    assert wider == Apply(6, (Purge(2, Selector(Kind.PREFIX, "example.com/a"), trace="u"),))
+
+
 # When the cache does not confirm
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_a_port_in_use_is_refused_with_a_hint_even_where_its_owner_would_share_i
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}: address already in use") as caught:
             bind("127.0.0.1", port)
-        assert f"another program uses port {port}" in caught.value.hint
+        assert f"(pid {os.getpid()}) listens there: end it, or choose another address with --api HOST:PORT" in caught.value.hint
 
 
 def test_nobody_can_share_the_port_of_a_running_server() -> None:

@@ -3,7 +3,7 @@
 from agezero.config.checks import Address, parse_address
 from agezero.config.names import flag_of, line_of, setting_names
 from agezero.config.reading import FILE, Flags, read_config
-from agezero.config.settings import Api, Config, Edge, Lease, Limits, Log, Webhooks
+from agezero.config.settings import Api, Config, Edge, Lease, Limits, Log, Logging, Traces, Webhooks
 from agezero.config.types import Section
 
 __all__ = [
@@ -16,7 +16,9 @@ __all__ = [
     "Lease",
     "Limits",
     "Log",
+    "Logging",
     "Section",
+    "Traces",
     "Webhooks",
     "flag_of",
     "line_of",

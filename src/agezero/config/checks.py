@@ -43,6 +43,7 @@ def check(config: Config, where: Callable[[str], str]) -> None:
         ("edge.slots", lambda: _check_power_of_two(config.edge.slots)),
         ("endpoints", lambda: _check_endpoints(config)),
         ("data", lambda: _check_data(config.data)),
+        ("traces.otlp", lambda: _check_collector(config.traces.otlp)),
         *((f"edges[{place}].{name}", probe) for place, edge in enumerate(config.edges) for name, probe in _edge_checks(config, edge)),
     ]
     for name, check in checks:
@@ -87,6 +88,11 @@ def _check_origin(text: str) -> None:
     canonical_authority(authority)
     if target not in ("", "/"):
         raise ValueError(f"{text!r} has a path or a query; expected scheme and host alone, such as http://127.0.0.1:3000")
+
+
+def _check_collector(text: str) -> None:
+    if text and (not text.startswith(("http://", "https://")) or text.rstrip("/").endswith("/v1/traces")):
+        raise ValueError(f"{text!r}; expected the URL of a collector without /v1/traces, such as http://127.0.0.1:4318")
 
 
 def _check_name(text: str) -> None:

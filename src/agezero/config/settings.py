@@ -70,6 +70,15 @@ class Log(Section, frozen=True):
     retention_purges: Positive = 1_000_000
 
 
+class Logging(Section, frozen=True):
+    """What is written to stderr, and how."""
+
+    format: Literal["auto", "json", "text"] = "auto"
+    """auto: text on a terminal, else JSON lines."""
+    requests: Literal["none", "changes", "all"] = "none"
+    """Which requests have a line of their own: those that may change something (POST, DELETE), or all."""
+
+
 class Webhooks(Section, frozen=True):
     """What other programs are told."""
 
@@ -77,6 +86,13 @@ class Webhooks(Section, frozen=True):
     """May a webhook's target be in a private network, or this machine?"""
     blocked_after_s: Seconds = 30
     """How old a purge that is not complete must be for ``purge.blocked``."""
+
+
+class Traces(Section, frozen=True):
+    """Where spans are sent to."""
+
+    otlp: str = ""
+    """A collector's OTLP/HTTP endpoint, without ``/v1/traces``; empty: what ``OTEL_EXPORTER_OTLP_ENDPOINT`` says, or none."""
 
 
 class Lease(Section, frozen=True):
@@ -98,7 +114,9 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     log: Log = Log()
     lease: Lease = Lease()
+    logging: Logging = Logging()
     webhooks: Webhooks = Webhooks()
+    traces: Traces = Traces()
 
     @property
     def data_dir(self) -> Path:

@@ -217,7 +217,7 @@ class Follower:
         allowed = [purge for purge in event.purges if self._may_apply(purge)]
         if not allowed:
             return self._go_on(now_s)
-        purges = tuple(Purge(purge.seq, self._within(purge.selector), purge.soft and self.soft) for purge in allowed)
+        purges = tuple(Purge(purge.seq, self._within(purge.selector), purge.soft and self.soft, purge.trace) for purge in allowed)
         batch = _Batch(purges[-1].seq, purges, self._next())
         self._batches.append(batch)
         return [self._ask(Apply(self._steps, purges)), *self._go_on(now_s)]
@@ -286,7 +286,7 @@ class Follower:
             batch = next(batch for batch in self._batches if batch.step == event.step)
             batch.step = None
             if event.refused and any(purge.selector != EVERYTHING or purge.soft for purge in batch.purges):
-                batch.purges = tuple(Purge(purge.seq, self._within(widen(purge.selector))) for purge in batch.purges)
+                batch.purges = tuple(Purge(purge.seq, self._within(widen(purge.selector)), trace=purge.trace) for purge in batch.purges)
                 return self._retry_batches() if self.state in ACTIVE else []
         return self._back_off(event.error, now_s)
 

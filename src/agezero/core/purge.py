@@ -22,11 +22,13 @@ class Purge:
     """An entry of the purge log. ``seq`` counts from 1 and is never reused.
 
     ``soft``: what it names may be served stale while it is revalidated; a hard purge says that it is not served again.
+    ``trace``: in the last entry of a purge that is traced, whose trace it belongs to (W3C Trace Context); else empty.
     """
 
     seq: int
     selector: Selector
     soft: bool = False
+    trace: str = ""
 
 
 class RequestIds:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 
 from limits.storage import MemoryStorage
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agezero.audit import Audit
@@ -28,6 +28,7 @@ from agezero.http.openapi import document
 from agezero.http.pages import ByMethod, Page, health, metrics_page, readiness
 from agezero.http.reply import Reply
 from agezero.http.service import Purges
+from agezero.http.traced import traced
 from agezero.http.webhooks import DELIVERIES_PATH, ROTATE_PATH, TEST_PATH, WEBHOOK_PATH, WEBHOOKS_PATH, WebhookCalls
 from agezero.keys import KeyStore
 
@@ -37,10 +38,15 @@ _STATUS_PATH_CHARACTERS = len(STATUS_PREFIX) + 24  # of a well-formed request id
 class Application:
     """The shortcut, then the router."""
 
-    def __init__(self, purge: ASGIApp, status: ASGIApp, router: ASGIApp) -> None:
+    def __init__(self, purge: ASGIApp, status: ASGIApp, router: Router) -> None:
         self._purge = purge
         self._status = status
         self._router = router
+
+    @property
+    def served(self) -> frozenset[tuple[str, str]]:
+        """Method and path, with parameters in braces, of all that is served; of a part that routes by itself, ``*`` and where it begins."""
+        return frozenset(found for route in self._router.routes for found in _served(route))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on."""
@@ -52,6 +58,14 @@ class Application:
         return self._router(scope, receive, send)
 
 
+def _served(route: BaseRoute) -> Iterator[tuple[str, str]]:
+    if not isinstance(route, Route):
+        yield "*", str(getattr(route, "path", route))
+        return
+    by_method = route.app.methods if isinstance(route.app, ByMethod) else tuple(route.methods or "*")
+    yield from ((method, route.path) for method in by_method if method != "HEAD")
+
+
 def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: HttpMetrics, native: Native) -> Application:
     """Put the HTTP side together."""
     attempts = Attempts(config.limits.failed_attempts_per_min, _audited(native.audit), metrics.failed_attempts)
@@ -59,7 +73,7 @@ def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: H
     purge_limit = RateLimit(storage, "purge", config.limits.purges_per_s)
     status_limit = RateLimit(storage, "status", config.limits.status_per_s)
     submit = Submit(purges, config.served_endpoints, config.wildcards, metrics)
-    purge = Call("purge", submit, Gate(keys, purge_limit, attempts), purge_limit, metrics)
+    purge = Call("purge", traced("purge", submit), Gate(keys, purge_limit, attempts), purge_limit, metrics)
     status = Call("status", Status(purges), Gate(keys, status_limit, attempts), status_limit, metrics)
     edges = Call("edges", ListEdges(purges), Gate(keys, status_limit, attempts), status_limit, metrics, problem)
     edge = Call("edge", RemoveEdge(purges, native.audit), Gate(keys, purge_limit, attempts), purge_limit, metrics, problem)
@@ -87,10 +101,10 @@ def _audited(audit: Audit) -> OnFailed:
 
 def _webhooks(calls: WebhookCalls, gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Iterator[Route]:
     call = _for_admins(gate, limit, metrics)
-    yield Route(WEBHOOKS_PATH, ByMethod(limit, metrics, {"GET": call("webhooks", calls.show), "POST": call("create_webhook", calls.create)}))
-    yield Route(WEBHOOK_PATH, ByMethod(limit, metrics, {"DELETE": call("delete_webhook", calls.remove)}))
-    yield Route(ROTATE_PATH, ByMethod(limit, metrics, {"POST": call("rotate_webhook", calls.rotate)}))
-    yield Route(TEST_PATH, ByMethod(limit, metrics, {"POST": call("test_webhook", calls.test)}))
+    yield Route(WEBHOOKS_PATH, ByMethod(limit, metrics, {"GET": call("webhooks", calls.show), "POST": call("create-webhook", calls.create)}))
+    yield Route(WEBHOOK_PATH, ByMethod(limit, metrics, {"DELETE": call("delete-webhook", calls.remove)}))
+    yield Route(ROTATE_PATH, ByMethod(limit, metrics, {"POST": call("rotate-webhook", calls.rotate)}))
+    yield Route(TEST_PATH, ByMethod(limit, metrics, {"POST": call("test-webhook", calls.test)}))
     yield Route(DELIVERIES_PATH, ByMethod(limit, metrics, {"GET": call("deliveries", calls.deliveries)}))
 
 
@@ -100,9 +114,9 @@ def _for_admins(gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Callable[
 
 def _keys(calls: KeyCalls, gate: Gate, limit: RateLimit, metrics: HttpMetrics) -> Iterator[Route]:
     call = _for_admins(gate, limit, metrics)
-    yield Route(KEYS_PATH, ByMethod(limit, metrics, {"GET": call("keys", calls.show), "POST": call("create_key", calls.create)}))
-    yield Route(KEY_PATH, ByMethod(limit, metrics, {"DELETE": call("revoke_key", calls.revoke)}))
-    yield Route(ROLL_PATH, ByMethod(limit, metrics, {"POST": call("roll_key", calls.roll)}))
+    yield Route(KEYS_PATH, ByMethod(limit, metrics, {"GET": call("keys", calls.show), "POST": call("create-key", calls.create)}))
+    yield Route(KEY_PATH, ByMethod(limit, metrics, {"DELETE": call("revoke-key", calls.revoke)}))
+    yield Route(ROLL_PATH, ByMethod(limit, metrics, {"POST": call("roll-key", calls.roll)}))
 
 
 def _pages(purges: Purges, limit: RateLimit, metrics: HttpMetrics) -> Iterator[Route]:

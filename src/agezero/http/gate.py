@@ -24,6 +24,9 @@ from agezero.keys import Denial, Key, KeyStore
 VISITORS_MAX = 1024
 """How many distinct headers are remembered; beyond, all are forgotten at once, which costs each its next request's look-up."""
 
+KEY_ID = "agezero.key"
+"""Where a scope says whose key it was, for whoever logs the request."""
+
 _DENIALS = {Denial.UNKNOWN: Fault.WRONG_KEY, Denial.EXPIRED: Fault.EXPIRED_KEY, Denial.DISABLED: Fault.DISABLED}
 _GUESSES = frozenset(_DENIALS.values())
 _CHALLENGE: Header = (b"www-authenticate", b'Basic realm="agezero", charset="UTF-8"')

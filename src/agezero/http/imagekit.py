@@ -19,7 +19,7 @@ from agezero.core.selector import Selector, WildcardMisplaced, parse_url
 from agezero.core.wildcards import Wildcards, broken_rule
 from agezero.http.body import purge_url, read_body
 from agezero.http.faults import Fault, Refused, retry_after
-from agezero.http.gate import Gate, Visitor, client_address
+from agezero.http.gate import KEY_ID, Gate, Visitor, client_address
 from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
 from agezero.http.reply import Reply, new_request_id, send_reply
@@ -67,6 +67,8 @@ class Call:
         self._gate = gate
         self._limit = limit
         self._requests = metrics.requests
+        self._rate_limited = metrics.rate_limited
+        metrics.expect(name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; nothing but a broken connection gets out of here."""
@@ -74,9 +76,10 @@ class Call:
         rate, request_id = self._limit.idle, None
         try:
             visitor = self._gate.recognise(scope["headers"], now_s, client_address(scope))
+            scope[KEY_ID] = visitor.key.id
             allowed = self._limit.take(visitor.window)
             rate = self._limit.headers(visitor.window, now_s)
-            reply = await self._handler(scope, receive, visitor) if allowed else self._tell(_TOO_OFTEN)
+            reply = await self._handler(scope, receive, visitor) if allowed else self._too_often()
         except Refused as refused:
             reply = self._tell(refused)
         except Exception:
@@ -85,6 +88,10 @@ class Call:
             reply = self._tell(Refused(Fault.INTERNAL))
         self._requests[self._name, reply.status] += 1
         await send_reply(send, reply, rate, request_id)
+
+    def _too_often(self) -> Reply:
+        self._rate_limited[self._name] += 1
+        return self._tell(_TOO_OFTEN)
 
 
 class Submit:

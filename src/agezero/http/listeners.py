@@ -14,6 +14,7 @@ import socket
 import struct
 
 from agezero.errors import UserError
+from agezero.listening import holder
 
 BACKLOG = 1024
 _SO_ATTACH_REUSEPORT_CBPF = 51  # asm-generic/socket.h
@@ -52,7 +53,9 @@ def bind(host: str, port: int, *, renewable: bool = False, again: bool = False) 
 
 def _hint(error: OSError, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"another program uses port {port}: end it (`ss -ltnp 'sport = :{port}'` names it), or choose another port"
+        who = holder(port)
+        named = f"{who} listens there" if who else f"another program uses port {port} (`ss -ltnp 'sport = :{port}'` names it, as root)"
+        return f"{named}: end it, or choose another address with --api HOST:PORT, which is api.listen in agezero.toml"
     if error.errno == errno.EACCES:
         return "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); choose one from 1024 up"
     return "give an address of this machine, such as 127.0.0.1:8080"

@@ -59,7 +59,8 @@ class ByMethod:
         self._applications = dict(applications)
         if "GET" in applications:
             self._applications["HEAD"] = applications["GET"]
-        allow = (b"allow", ", ".join(self._applications).encode())
+        self.methods = tuple(self._applications)
+        allow = (b"allow", ", ".join(self.methods).encode())
         self._other = Page("other", lambda: Fault.WRONG_METHOD.reply("", allow), limit, metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,7 @@ a thousand callers share one fsync. A caller's future is resolved only after the
 the agents, who are nearly always at the head, find them without asking SQLite.
 
 A purge may have several entries: ``rest`` counts those that follow within it, so the last one, which the id is made of, has 0. What else is kept
-of such a purge is a row of ``submission``, in the same transaction; a single entry needs none.
+of such a purge is a row of ``submission``, in the same transaction; a single entry needs none. One that is traced has a row of ``trace``, too.
 
 The log has an *epoch*, a UUID. A database that was restored from a backup is noticed when an edge has applied more than the log holds
 (``continue_after``): then the log takes a new epoch, so that every edge purges everything first, and goes on far beyond what was handed
@@ -30,6 +30,7 @@ import structlog
 from agezero.core.purge import Purge
 from agezero.core.selector import Kind, Selector
 from agezero.ports import Accepted, BelowFloor, IdempotencyConflict, LogUnavailable, Submission
+from agezero.tracing import PARENT
 
 log = structlog.get_logger()
 
@@ -54,11 +55,16 @@ CREATE TABLE IF NOT EXISTS submission (
     fingerprint TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS submission_again ON submission (key_id, idempotency_key) WHERE idempotency_key != '';
+CREATE TABLE IF NOT EXISTS trace (seq INTEGER PRIMARY KEY, parent TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS log (epoch TEXT NOT NULL, floor INTEGER NOT NULL);
 """
 _LATER = {"soft": "INTEGER NOT NULL DEFAULT 0", "address": "TEXT NOT NULL DEFAULT ''", "rest": "INTEGER NOT NULL DEFAULT 0"}
 """Columns of ``purge`` that older versions did not have."""
 _INSERT = "INSERT INTO purge (kind, value, key_id, accepted_ms, soft, address, rest) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_READ = """
+SELECT purge.seq, kind, value, soft, coalesce(parent, '') FROM purge LEFT JOIN trace ON trace.seq = purge.seq
+WHERE purge.seq > ? AND purge.seq <= ? ORDER BY purge.seq LIMIT ?
+"""
 _AGAIN = "SELECT first, last, fingerprint FROM submission WHERE key_id = ? AND idempotency_key = ? AND accepted_ms > ? ORDER BY last DESC LIMIT 1"
 IDEMPOTENT_MS = 24 * 3600 * 1000
 """How long an idempotency key is remembered, if retention keeps its purge that long."""
@@ -84,6 +90,7 @@ class _Append:
     selectors: tuple[Selector, ...]
     submission: Submission | None
     done: asyncio.Future[Accepted]
+    trace: str = ""
     outcome: Accepted | IdempotencyConflict | None = None
 
 
@@ -144,6 +151,7 @@ class SqliteLog:
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.execute("DELETE FROM purge")
             self.connection.execute("DELETE FROM submission")
+            self.connection.execute("DELETE FROM trace")
             self.connection.execute("DELETE FROM sqlite_sequence WHERE name = 'purge'")
             self.connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('purge', ?)", (self.head,))
             self.connection.execute("UPDATE log SET epoch = ?, floor = ?", (self.epoch, self.floor))
@@ -178,7 +186,7 @@ class SqliteLog:
     async def _queued(self, rows: tuple[_Row, ...], selectors: tuple[Selector, ...], submission: Submission | None) -> Accepted:
         assert self._loop is not None, "start() comes first"
         done: asyncio.Future[Accepted] = self._loop.create_future()
-        self._queue.put(_Append(rows, selectors, submission, done))
+        self._queue.put(_Append(rows, selectors, submission, done, PARENT.get()))
         return await done
 
     async def read(self, after: int, limit: int) -> Sequence[Purge]:
@@ -202,16 +210,15 @@ class SqliteLog:
             await self._grown.wait()
 
     def _select(self, after: int, limit: int, head: int) -> list[Purge]:
-        query = "SELECT seq, kind, value, soft FROM purge WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
         try:
             with self._reader:
-                rows = self.connection.execute(query, (after, head, limit)).fetchall()
+                rows = self.connection.execute(_READ, (after, head, limit)).fetchall()
                 (floor,) = self.connection.execute("SELECT floor FROM log").fetchone()
         except sqlite3.Error as error:
             raise LogUnavailable(str(error)) from None
         if after < floor:  # retention was faster than this read
             raise BelowFloor(f"entries up to {floor} are gone, {after + 1} was asked for")
-        return [Purge(seq, Selector(Kind(kind), value), bool(soft)) for seq, kind, value, soft in rows]
+        return [Purge(seq, Selector(Kind(kind), value), bool(soft), trace) for seq, kind, value, soft, trace in rows]
 
     # The writer thread
 
@@ -285,6 +292,8 @@ class SqliteLog:
         if asked is not None:
             row = (accepted.last, accepted.first, asked.key_id, append.rows[0][3], asked.note, asked.idempotency_key, asked.fingerprint)
             self.connection.execute("INSERT INTO submission VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        if append.trace:
+            self.connection.execute("INSERT INTO trace VALUES (?, ?)", (accepted.last, append.trace))
 
     def _trim(self, last: int) -> int:
         floor = min(last - self.retention, self.trim_to)
@@ -296,6 +305,7 @@ class SqliteLog:
         self._trimmed_at = last
         self.connection.execute("DELETE FROM purge WHERE seq <= ?", (floor,))
         self.connection.execute("DELETE FROM submission WHERE last <= ?", (floor,))
+        self.connection.execute("DELETE FROM trace WHERE seq <= ?", (floor,))
         self.connection.execute("UPDATE log SET floor = ?", (floor,))
         self.connection.execute(f"PRAGMA incremental_vacuum({TRIM_EVERY})")
         return floor
@@ -331,7 +341,7 @@ class SqliteLog:
         outcome = append.outcome
         if isinstance(outcome, Accepted) and not outcome.repeated:
             for seq, selector in enumerate(append.selectors, outcome.first):
-                self._tail.append(Purge(seq, selector, append.rows[0][4]))
+                self._tail.append(Purge(seq, selector, append.rows[0][4], append.trace if seq == outcome.last else ""))
         if append.done.done():
             return
         if isinstance(outcome, Accepted):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from agezero.edges.nginx.settings import EdgeSettings
 from agezero.errors import UserError
+from agezero.listening import holder
 
 
 class EdgeUnusable(UserError):
@@ -14,7 +15,7 @@ class EdgeUnusable(UserError):
 
 
 _KNOWN = (
-    (r"bind\(\) .*\(98:", "the edge's address {listen} is in use", "stop what listens there, or choose another with --edge HOST:PORT"),
+    (r"bind\(\) .*\(98:", "the edge's address {listen} is in use", "{holder}: end it, or choose another address with --edge HOST:PORT"),
     (r"bind\(\) .*\(13:", "the edge may not listen on {listen}", "ports below 1024 need a privilege; choose a higher one with --edge HOST:PORT"),
     (r"bind\(\) .*\(99:", "this machine has no address for {listen}", "choose one it has with --edge HOST:PORT, such as 127.0.0.1:8081"),
     (r"bind\(\) .*\(-\d+:|host not found in .* of the \"listen\"", "the host of {listen} is unknown", "choose an address of this machine"),
@@ -30,8 +31,14 @@ def explain(said: Iterable[str], settings: EdgeSettings) -> EdgeUnusable:
     for line in lines:
         for pattern, message, hint in _KNOWN:
             if re.search(pattern, line):
-                return EdgeUnusable(message.format(listen=settings.listen, origin=settings.origin), hint)
+                return EdgeUnusable(message.format(listen=settings.listen, origin=settings.origin), hint.format(holder=_holder(settings)))
     fatal = [line for line in lines if "[emerg]" in line or "[alert]" in line] or lines
     return EdgeUnusable(
         f"nginx cannot start: {fatal[-1] if fatal else 'it says nothing'}", "this is a fault of AgeZero; please report it with this line"
     )
+
+
+def _holder(settings: EdgeSettings) -> str:
+    port = settings.listen.rpartition(":")[2]
+    who = holder(int(port)) if port.isdecimal() else ""
+    return f"{who} listens there" if who else f"another program uses port {port} (`ss -ltnp 'sport = :{port}'` names it, as root)"

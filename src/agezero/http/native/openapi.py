@@ -9,15 +9,29 @@ from agezero import wire
 from agezero.http.faults import Fault
 from agezero.http.native.audit import AUDIT_PATH
 from agezero.http.native.events import EVENTS_PATH
+from agezero.http.native.evidence import EVIDENCE_SUFFIX, NAME, VALUE_CHARACTERS_MAX
 from agezero.http.native.parameters import LIMIT_DEFAULT, LIMIT_MAX, WAIT
 from agezero.http.native.purges import EVENTS_SUFFIX, IDEMPOTENCY_CHARACTERS_MAX, PURGE_PREFIX, PURGES_PATH, NativePurge
 from agezero.http.native.streams import HEARTBEAT_S
 
 Json = dict[str, Any]
 
-ANSWERS = (wire.Accepted, wire.PurgeDetail, wire.Purges, wire.AuditPage, wire.ProblemDetails)
+ANSWERS = (wire.Accepted, wire.PurgeDetail, wire.Evidence, wire.Purges, wire.AuditPage, wire.ProblemDetails)
 STRUCTS = (NativePurge, *ANSWERS)
-CLOSED = ("Accepted", "PurgeDetail", "EdgeProgress", "Purges", "Purge", "Named", "AuditPage", "AuditRow", "ProblemDetails", "FieldError")
+CLOSED = (
+    "Accepted",
+    "PurgeDetail",
+    "EdgeProgress",
+    "Evidence",
+    "Check",
+    "Purges",
+    "Purge",
+    "Named",
+    "AuditPage",
+    "AuditRow",
+    "ProblemDetails",
+    "FieldError",
+)
 """Schemas of answers, which have no further members."""
 
 KEYED = (Fault.NO_KEY, Fault.WRONG_KEY, Fault.EXPIRED_KEY, Fault.DISABLED, Fault.TOO_MANY_ATTEMPTS, Fault.RATE_LIMITED, Fault.INTERNAL)
@@ -50,6 +64,7 @@ def paths() -> Json:
         PURGES_PATH: {"post": _submit(), "get": _list()},
         PURGE_PREFIX + "{id}": {"parameters": [by_id], "get": _detail()},
         PURGE_PREFIX + "{id}" + EVENTS_SUFFIX: {"parameters": [by_id], "get": _purge_events()},
+        PURGE_PREFIX + "{id}" + EVIDENCE_SUFFIX: {"parameters": [by_id], "get": _evidence()},
         EVENTS_PATH: {"get": _events()},
         AUDIT_PATH: {"get": _audit()},
     }
@@ -131,6 +146,19 @@ def _purge_events() -> Json:
     }
     what = "`progress` whenever a state changes, then `completed`, each with a PurgeDetail; then the stream ends."
     return _operation("purgeEvents", "What becomes of a purge, as server-sent events.", what, responses, [_resume()])
+
+
+def _evidence() -> Json:
+    parameters = [
+        _query("header", "What to look at.", {"type": "string", "pattern": NAME}) | {"required": True, "example": "ETag"},
+        _query("value", "What it must show.", {"type": "string", "minLength": 1, "maxLength": VALUE_CHARACTERS_MAX, "pattern": "^[!-~]+$"})
+        | {"required": True, "example": '"v2"'},
+        _query("wait", "Look when it is complete, or say after this time that it is not: 0.1s to 60s.", {"type": "string", "pattern": WAIT}),
+    ]
+    answer = _response("What each edge shows now.", "application/json", "Evidence")
+    faults = problems((Fault.NO_SUCH_PURGE, *_READ, Fault.STATUS_UNKNOWN))
+    what = "Fetches the purge's URLs, 20 at most, through every edge. Evidence beside the proof, not part of it."
+    return _operation("purgeEvidence", "Do the edges show the new version?", what, {"200": answer, **faults}, parameters)
 
 
 def _events() -> Json:

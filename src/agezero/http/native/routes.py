@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.routing import Route
 
 from agezero.audit import Audit
 from agezero.config import Config
+from agezero.fronts import Fronts
 from agezero.http.attempts import Attempts
 from agezero.http.faults import problem
 from agezero.http.gate import Gate
@@ -17,9 +18,11 @@ from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
 from agezero.http.native.audit import AUDIT_PATH, ReadAudit
 from agezero.http.native.events import EVENTS_PATH, AllEvents, PurgeEvents
+from agezero.http.native.evidence import EVIDENCE_SUFFIX, ReadEvidence
 from agezero.http.native.purges import EVENTS_SUFFIX, PURGE_PREFIX, PURGES_PATH, Detail, List, Submit
 from agezero.http.native.streams import Stream
 from agezero.http.pages import ByMethod
+from agezero.http.traced import traced
 from agezero.journal import Journal
 from agezero.keys import KeyStore
 from agezero.webhooks.service import Webhooks
@@ -32,6 +35,7 @@ class Native:
     journal: Journal
     audit: Audit
     webhooks: Webhooks
+    fronts: Fronts = field(default_factory=lambda: Fronts({}))
 
 
 def native_routes(  # noqa: PLR0913, PLR0917 (the parts)
@@ -40,7 +44,7 @@ def native_routes(  # noqa: PLR0913, PLR0917 (the parts)
     """All of them. Reading counts as reading a status does."""
     journal, reads = native.journal, Gate(keys, status_limit, attempts)
     submit = Submit(journal, config.served_endpoints, config.wildcards, metrics)
-    purge = Call("native-purge", submit, Gate(keys, purge_limit, attempts), purge_limit, metrics, problem)
+    purge = Call("native-purge", traced("native-purge", submit), Gate(keys, purge_limit, attempts), purge_limit, metrics, problem)
     listing = Call("purges", List(journal), reads, status_limit, metrics, problem)
     detail = Call("purge-detail", Detail(journal), reads, status_limit, metrics, problem)
     events = Stream("events", AllEvents(journal), reads, status_limit, metrics)
@@ -49,5 +53,7 @@ def native_routes(  # noqa: PLR0913, PLR0917 (the parts)
     yield Route(PURGES_PATH, ByMethod(status_limit, metrics, {"GET": listing, "POST": purge}))
     yield Route(PURGE_PREFIX + "{id}", ByMethod(status_limit, metrics, {"GET": detail}))
     yield Route(PURGE_PREFIX + "{id}" + EVENTS_SUFFIX, ByMethod(status_limit, metrics, {"GET": purge_events}))
+    evidence = Call("purge-evidence", ReadEvidence(journal, native.fronts), reads, status_limit, metrics, problem)
+    yield Route(PURGE_PREFIX + "{id}" + EVIDENCE_SUFFIX, ByMethod(status_limit, metrics, {"GET": evidence}))
     yield Route(EVENTS_PATH, ByMethod(status_limit, metrics, {"GET": events}))
     yield Route(AUDIT_PATH, ByMethod(status_limit, metrics, {"GET": audit}))

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from agezero.feed import Event
 from agezero.http.faults import Fault, Refused, problem, retry_after
-from agezero.http.gate import Gate, Visitor, client_address
+from agezero.http.gate import KEY_ID, Gate, Visitor, client_address
 from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
 from agezero.http.reply import Header, Reply, new_request_id, send_reply
@@ -43,7 +43,9 @@ class Stream:
         self._opener = opener
         self._gate = gate
         self._limit = limit
+        self._metrics = metrics
         self._requests = metrics.requests
+        metrics.expect(name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; nothing but a broken connection gets out of here."""
@@ -51,7 +53,9 @@ class Stream:
         rate, request_id = self._limit.idle, new_request_id()
         try:
             visitor = self._gate.recognise(scope["headers"], now_s, client_address(scope))
+            scope[KEY_ID] = visitor.key.id
             if not self._limit.take(visitor.window):
+                self._metrics.rate_limited[self._name] += 1
                 raise Refused(Fault.RATE_LIMITED, "", retry_after(1))
             rate = self._limit.headers(visitor.window, now_s)
             opened = await self._opener(scope, visitor)
@@ -75,12 +79,14 @@ class Stream:
 
     async def _pass_on(self, chunks: Chunks, receive: Receive, send: Send) -> None:
         Stream.open_now += 1
+        self._metrics.streams_open += 1
         sending = asyncio.create_task(_send_all(chunks, send))
         leaving = asyncio.create_task(_gone(receive))
         try:
             await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
         finally:
             Stream.open_now -= 1
+            self._metrics.streams_open -= 1
             for task in (sending, leaving):
                 task.cancel()
             for result in await asyncio.gather(sending, leaving, return_exceptions=True):
