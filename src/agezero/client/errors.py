@@ -20,7 +20,11 @@ class Unreachable(ClientError):
 
 
 class NotTheService(ClientError):
-    """Somebody else answered."""
+    """Somebody else answered, with this HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, "check the URL: it is the API's address, not the edge's or the website's")
+        self.status = status
 
 
 class Refused(ClientError):
