@@ -96,9 +96,9 @@ class Application(typer.Typer):
     """A :class:`typer.Typer` whose commands are these. ``text``: its help, where its callback has none."""
 
     def __init__(self, text: str | None = None, **options: Any) -> None:
-        super().__init__(
-            **({"help": text} if text else {}), cls=Group, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options
-        )
+        if text:
+            options["help"] = text
+        super().__init__(cls=Group, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
         """As in Typer."""

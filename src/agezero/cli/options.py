@@ -21,7 +21,8 @@ PrivateKey = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="TIME", parser=span, show_default="60s", help="How long all of it may take: 500ms, 60s, 5m.")
+    float,
+    typer.Option("--timeout", metavar="TIME", parser=span, show_default=False, help="How long all of it may take: 500ms, 60s, 5m. [default: 60s]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 

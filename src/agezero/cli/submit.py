@@ -25,17 +25,17 @@ class Order:
 
 
 class Submitter:
-    """Sends targets in as few requests as can be. ``refused``: how many were."""
+    """Sends targets in as few requests as can be. ``refused``: how many were. ``alone``: where there is but one, its refusal is raised."""
 
-    def __init__(self, client: Client, order: Order) -> None:
+    def __init__(self, client: Client, order: Order, *, alone: bool = True) -> None:
         self._client = client
         self._order = order
         self.refused = 0
-        self._alone = False
+        self._alone = alone
 
     def send(self, targets: Sequence[Target]) -> Iterator[Accepted]:
         """What was accepted, request by request. Raises :class:`CommandFailed` where it is not single selectors that are refused."""
-        self._alone = len(targets) == 1
+        self._alone = self._alone and len(targets) == 1
         if self._alone and targets[0].kind == "urls" and self._order == Order():
             yield self._client.purge_url(targets[0].text)
             return
