@@ -15,7 +15,8 @@ from agezero import __version__
 from agezero.cli import audit, caches, completion, edges, keys, purges, service, webhooks
 from agezero.cli.application import Application
 from agezero.cli.output import CommandFailed, Exit, error
-from agezero.cli.watch import command
+from agezero.cli.top import command as top
+from agezero.cli.watch import command as watch
 from agezero.errors import UserError
 
 application = Application(
@@ -32,7 +33,8 @@ application.command()(service.up)
 application.command()(service.demo)
 application.command()(purges.purge)
 application.command()(purges.status)
-application.command()(command.watch)
+application.command()(watch.watch)
+application.command()(top.top)
 application.command()(caches.edge_config)
 application.command()(caches.doctor)
 application.command()(audit.audit)
