@@ -15,6 +15,7 @@ from agezero.cli.output import CommandFailed, Exit, data, json_lines, note, pain
 
 if TYPE_CHECKING:
     from agezero.cli.client import Client
+    from agezero.cli.progress import Display
     from agezero.cli.targets import Target
     from agezero.wire import Accepted, PurgeDetail
 
@@ -137,31 +138,40 @@ def _tell(accepted: Accepted, wait: bool, json: bool) -> None:
 
 
 def _wait_for(client: Client, ids: Sequence[str], json: bool) -> None:
-    from agezero.cli.progress import display, told
+    from agezero.cli.progress import display
 
     began_s = time.monotonic()
+    with display() as shown:
+        for index, purge_id in enumerate(ids):
+            which = f"purge {index + 1:,} of {len(ids):,}: " if len(ids) > 1 else ""
+            detail = _wait_for_one(client, ids[index:], json, shown, which)
+            if json:
+                json_lines([detail])
+            else:
+                data(f"{purge_id} Completed")
+    note(f"{painted('proven', 'good')} {1000 * (time.monotonic() - began_s):.0f} ms after acceptance")
+
+
+def _wait_for_one(client: Client, ids: Sequence[str], json: bool, shown: Display, which: str) -> PurgeDetail:
+    """The first of ``ids``; the others are waited for afterwards."""
+    from agezero.cli.progress import told
+
     known: list[PurgeDetail] = []
 
     def seen(now: PurgeDetail) -> None:
-        known.append(now)
-        shown.show(*told(now))
+        known[:] = [now]
+        done, total, words = told(now)
+        shown.show(done, total, which + words)
 
-    for index, purge_id in enumerate(ids):
-        try:
-            with display() as shown:
-                detail = client.wait(purge_id, seen)
-        except KeyboardInterrupt:
-            note(f"it goes on; `agezero status {purge_id} --wait` waits for it")
-            raise
-        except CommandFailed as late:
-            if late.code is Exit.TIMEOUT:
-                _tell_pending(ids[index:], known[-1:], json)
-            raise
-        if json:
-            json_lines([detail])
-        else:
-            data(f"{purge_id} Completed")
-    note(f"{painted('proven', 'good')} {1000 * (time.monotonic() - began_s):.0f} ms after acceptance")
+    try:
+        return client.wait(ids[0], seen)
+    except KeyboardInterrupt:
+        note(f"it goes on; `agezero status {ids[0]} --wait` waits for it")
+        raise
+    except CommandFailed as late:
+        if late.code is Exit.TIMEOUT:
+            _tell_pending(ids, known, json)
+        raise
 
 
 def _tell_pending(ids: Sequence[str], known: Sequence[PurgeDetail], json: bool) -> None:

@@ -65,7 +65,7 @@ class WaitTimeout(ClientError):
     def __init__(self, purge_id: str, timeout_s: float, detail: PurgeDetail | None) -> None:
         edges = [edge for edge in detail.edges if edge.state == "pending"] if detail else []
         awaited = ", ".join(f"{edge.name} ({edge.why})" for edge in edges)
-        super().__init__(f"the purge {purge_id} is still pending after {timeout_s:g} s" + (f"; awaited: {awaited}" if awaited else ""))
+        super().__init__(f"the purge {purge_id} is still pending after {round(timeout_s, 1):g} s" + (f"; awaited: {awaited}" if awaited else ""))
         self.detail = detail
 
 
