@@ -87,14 +87,14 @@ def test_a_wait_completes_when_the_stopped_edge_is_fenced(tmp_path: Path) -> Non
         assert [(edge["name"], edge["state"]) for edge in json.loads(out)["edges"]] == [("edge", "fenced")]
 
 
-def test_changes_on_disk_are_purged_also_those_while_the_service_is_away(tmp_path: Path) -> None:
+def test_what_changes_is_purged_also_while_the_service_is_away(tmp_path: Path) -> None:
     site = tmp_path / "site"
     (site / "d").mkdir(parents=True)
     for name in ("kept", "written", "removed", "renamed", "d/index.html"):
         (site / name).write_text("1")
 
     async def story() -> None:
-        async with stamped_origin() as origin, machine(tmp_path / "data", origin.url) as here:
+        async with stamped_origin() as origin, machine(tmp_path, origin.url) as here:
             history = History()
             async with traffic(here, history) as client:
                 before = {path: await client.cached(f"/s/{path}") for path in PATHS}

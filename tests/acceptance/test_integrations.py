@@ -21,7 +21,7 @@ HOME = Path(__file__).parents[2] / "integrations"
 BIN = str(Path(sys.executable).parent)
 ACTION = HOME / "github" / "action.yml"
 JOB = HOME / "gitlab" / "purge.gitlab-ci.yml"
-PAGE = (HOME / "README.md").read_text()
+PAGE = (HOME.parent / "docs" / "INTEGRATIONS.md").read_text()
 
 
 def yaml(file: Path) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,13 +12,7 @@ from agezero.cli.output import data
 VARIABLE = "_AGEZERO_COMPLETE"
 """Set by a shell that asks what could come next; the answer is the parser's own."""
 
-
-class Shell(StrEnum):
-    """Those that are asked for."""
-
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
+Shell = Literal["bash", "zsh", "fish"]
 
 
 def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
@@ -33,7 +26,7 @@ def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bas
     """
     from typer._completion_shared import get_completion_script
 
-    data(get_completion_script(prog_name="agezero", complete_var=VARIABLE, shell=shell.value))
+    data(get_completion_script(prog_name="agezero", complete_var=VARIABLE, shell=shell))
 
 
 def prepare() -> None:

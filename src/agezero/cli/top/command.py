@@ -74,7 +74,6 @@ class _Looker:
         self._key = key
         self._timeout_s = timeout_s
         self._stop = threading.Event()
-        self._looked = threading.Event()
         self._now: tuple[Snapshot, Snapshot | None, str] | None = None
 
     def client(self) -> Client:

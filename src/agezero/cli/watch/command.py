@@ -140,7 +140,7 @@ def _until_a_signal() -> threading.Event:
     """Set by Ctrl-C or SIGTERM; the second one ends the command at once."""
     stop = threading.Event()
 
-    def told(number: int, frame: object) -> None:  # noqa: ARG001 (a signal handler)
+    def told(*_: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         note("ending; once more ends at once")
