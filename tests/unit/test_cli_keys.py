@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agezero.cli.keys import seconds
 from agezero.cli.main import run
 from agezero.cli.output import CommandFailed, Exit
+from agezero.cli.times import seconds
 from agezero.database import open_database
 from agezero.keys import Denial, Key, KeyStore
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agezero.cli.output import CommandFailed, Exit, data, note
+from agezero.cli.options import Json
+from agezero.cli.output import CommandFailed, Exit, data, json_lines, note, painted
 from agezero.cli.service import ConfigFile, DataDir
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ def edge_config(
     """Print what a cache's configuration needs, with comments.
 
     For an edge in agezero.toml with its paths and addresses; for a driver with its defaults.
+
+    Examples:
+        agezero edge-config front-1 > /etc/varnish/agezero.vcl
+        agezero edge-config nginx
     """
     from agezero.config import read_config
     from agezero.edges.kinds import edge_folder, kind_of
@@ -37,10 +43,15 @@ def doctor(
     url: Annotated[str, typer.Option("--url", envvar="AGEZERO_URL", help="Address of the purge API, if it runs. [default: as in the settings]")] = "",
     data_dir: DataDir = None,
     config: ConfigFile = None,
+    json: Json = False,
 ) -> None:
-    """Check a running cache: a canary object is cached, purged, raced and fenced.
+    """Check a running cache: a canary object is cached, purged, raced, fenced.
 
     Nothing but the canary is purged. Where `agezero up` runs, it is asked to purge it, and its lease is left alone.
+
+    Examples:
+        agezero doctor front-1
+        agezero doctor front-1 --json | jq 'select(.ok | not)'
     """
     import asyncio
     import logging
@@ -52,7 +63,7 @@ def doctor(
     logs.configure(logging.CRITICAL)  # what an agent logs is told as a finding
     settings = read_config(config, {"data": data_dir})
     options = _named(edge, settings.edges, drivers=False)
-    if not asyncio.run(examine(settings, options, _tell, url)):
+    if not asyncio.run(examine(settings, options, _tell_json if json else _tell, url)):
         raise CommandFailed(Exit.FAILED, f"purges of {options.name} can not be proven as it is")
     note(f"{options.name} is as it should be")
 
@@ -70,6 +81,13 @@ def _named(name: str, edges: Sequence[ExternalEdge], *, drivers: bool) -> Extern
 
 
 def _tell(finding: Finding) -> None:
-    data(f"{'ok ' if finding.ok else 'BAD'}  {finding.what}" + (f": {finding.said}" if finding.said else ""))
+    data(
+        f"{painted('ok ', 'good', sys.stdout) if finding.ok else painted('BAD', 'bad', sys.stdout)}  {finding.what}"
+        + (f": {finding.said}" if finding.said else "")
+    )
     if finding.fix and not finding.ok:
         data(f"     hint: {finding.fix}")
+
+
+def _tell_json(finding: Finding) -> None:
+    json_lines([{"ok": finding.ok, "what": finding.what, "said": finding.said, "fix": "" if finding.ok else finding.fix}])

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from agezero.cli.output import data, note
-from agezero.cli.purges import DEFAULT_URL, PrivateKey, ServiceUrl, Timeout, required_key
+from agezero.cli.application import Application
+from agezero.cli.options import DEFAULT_URL, Json, PrivateKey, ServiceUrl, Timeout, required_key
+from agezero.cli.output import json_lines, note, table
 
-application = typer.Typer(help="List and remove edges.", invoke_without_command=True)
-
-COLUMNS = ("name", "state", "tier", "watermark", "lag", "does", "trouble")
+application = Application(invoke_without_command=True)
 
 
 @application.callback()
@@ -21,10 +20,16 @@ def show(
     url: ServiceUrl = DEFAULT_URL,
     key: PrivateKey = "",
     timeout: Timeout = 60,
+    json: Json = False,
 ) -> None:
-    """List the edges.
+    """List and remove edges.
 
-    Columns: name, state, tier, watermark, lag, what its driver does exactly, trouble.
+    Without a command it lists them. Columns: name, state, tier, watermark, lag, what its driver does exactly, trouble.
+
+    Examples:
+        agezero edges
+        agezero edges --json | jq -r 'select(.lag > 0) | .name'
+        agezero edges remove front-2
     """
     from agezero.cli.client import Client
 
@@ -32,10 +37,10 @@ def show(
         return
     with Client(url, required_key(key), time.monotonic() + timeout) as client:
         edges = client.edges()
-    rows = [[edge.name, edge.state, str(edge.tier), str(edge.watermark), str(edge.lag), ",".join(edge.does), edge.trouble] for edge in edges]
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    for row in rows:
-        data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if json:
+        json_lines(edges)
+    else:
+        table([edge.name, edge.state, str(edge.tier), str(edge.watermark), str(edge.lag), ",".join(edge.does), edge.trouble] for edge in edges)
 
 
 @application.command()
@@ -48,6 +53,9 @@ def remove(
     """Say that an edge is gone for good, so that no purge waits for it.
 
     Take it out of agezero.toml too, or it joins again at the next start.
+
+    Examples:
+        agezero edges remove front-2
     """
     from agezero.cli.client import Client
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agezero.cli.output import CommandFailed, Exit, data, note
+from agezero.cli.application import Application
+from agezero.cli.options import Json
+from agezero.cli.output import CommandFailed, Exit, data, json_lines, note
 from agezero.cli.service import ConfigFile, DataDir
+from agezero.cli.times import seconds
 
 if TYPE_CHECKING:
     from agezero.keys import KeyStore
 
-application = typer.Typer(help="Make, list, roll and revoke private keys.")
-KeyId = Annotated[str, typer.Argument(metavar="ID", help="As `agezero keys list` prints it.")]
+application = Application(
+    """Make, list, roll and revoke private keys.
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    Examples:
+        agezero keys create deploy --expires-in 7d
+        agezero keys list
+        agezero keys roll 3f9c21aa --overlap 24h
+    """
+)
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="As `agezero keys list` prints it.")]
 
 
 @application.command()
@@ -34,7 +42,13 @@ def create(  # noqa: PLR0913, PLR0917 (each is a flag)
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Make a key and print it, once."""
+    """Make a key and print it, once.
+
+    Examples:
+        agezero keys create deploy --expires-in 7d
+        agezero keys create blog --endpoint https://www.example.com/blog
+        agezero keys create ops --permission admin
+    """
     from agezero.keys import Permission
 
     try:
@@ -49,15 +63,24 @@ def create(  # noqa: PLR0913, PLR0917 (each is a flag)
 
 
 @application.command("list")
-def show(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+def show(data_dir: DataDir = None, config: ConfigFile = None, json: Json = False) -> None:
     """List the keys.
 
     Columns: id, permission, state, end, name, endpoints.
+
+    Examples:
+        agezero keys list
+        agezero keys list --json | jq -r 'select(.permission == "admin") | .name'
     """
     with _keys(data_dir, config) as keys:
         for key in keys.list():
-            end = "-" if key.expires_at is None else datetime.fromtimestamp(key.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            data(f"{key.id}  {key.permission:5}  {key.state(time.time()):8}  {end:20}  {key.name}  {' '.join(key.endpoints or ())}".rstrip())
+            end = None if key.expires_at is None else datetime.fromtimestamp(key.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            state, endpoints = key.state(time.time()), key.endpoints
+            if json:
+                row = {"id": key.id, "permission": key.permission, "state": state, "expires_at": end, "name": key.name, "endpoints": endpoints}
+                json_lines([row])
+            else:
+                data(f"{key.id}  {key.permission:5}  {state:8}  {end or '-':20}  {key.name}  {' '.join(endpoints or ())}".rstrip())
 
 
 @application.command()
@@ -67,7 +90,12 @@ def roll(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Make a key with the same rights and print it, once; end the old one after an overlap."""
+    """Make a key with the same rights and print it, once; end the old one after an overlap.
+
+    Examples:
+        agezero keys roll 3f9c21aa
+        agezero keys roll 3f9c21aa --overlap now
+    """
     overlap_s = 0 if overlap == "now" else seconds(overlap)
     with _keys(data_dir, config) as keys:
         new = keys.roll(key_id, overlap_s, time.time())
@@ -84,7 +112,12 @@ def revoke(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """End a key, now or later."""
+    """End a key, now or later.
+
+    Examples:
+        agezero keys revoke 3f9c21aa
+        agezero keys revoke 3f9c21aa --in 24h
+    """
     delay_s = seconds(after)
     with _keys(data_dir, config) as keys:
         _found(keys.expire(key_id, int(time.time() + delay_s)) if delay_s else keys.revoke(key_id, time.time()), key_id)
@@ -93,7 +126,11 @@ def revoke(
 
 @application.command()
 def disable(key_id: KeyId, data_dir: DataDir = None, config: ConfigFile = None) -> None:
-    """Refuse a key until it is enabled again."""
+    """Refuse a key until it is enabled again.
+
+    Examples:
+        agezero keys disable 3f9c21aa
+    """
     with _keys(data_dir, config) as keys:
         _found(keys.disable(key_id), key_id)
     note(f"the key {key_id} is disabled")
@@ -101,18 +138,14 @@ def disable(key_id: KeyId, data_dir: DataDir = None, config: ConfigFile = None) 
 
 @application.command()
 def enable(key_id: KeyId, data_dir: DataDir = None, config: ConfigFile = None) -> None:
-    """Accept a disabled key again."""
+    """Accept a disabled key again.
+
+    Examples:
+        agezero keys enable 3f9c21aa
+    """
     with _keys(data_dir, config) as keys:
         _found(keys.disable(key_id, disabled=False), key_id)
     note(f"the key {key_id} is enabled")
-
-
-def seconds(text: str) -> int:
-    """``15m`` → 900. Raises :class:`CommandFailed`."""
-    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
-    if match is None:
-        raise CommandFailed(Exit.USAGE, f"{text!r} is not a time", "expected a whole number and a unit: 30s, 15m, 24h or 7d")
-    return int(match[1]) * _UNITS_S[match[2]]
 
 
 @contextmanager

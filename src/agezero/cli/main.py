@@ -12,17 +12,33 @@ import typer
 from typer.exceptions import TyperException
 
 from agezero import __version__
-from agezero.cli import caches, edges, keys, purges, service, webhooks
+from agezero.cli import audit, caches, completion, edges, keys, purges, service, webhooks
+from agezero.cli.application import Application
 from agezero.cli.output import CommandFailed, Exit, error
+from agezero.cli.top import command as top
+from agezero.cli.watch import command as watch
 from agezero.errors import UserError
 
-application = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, help="AgeZero: cache purging that proves itself.")
+application = Application(
+    """AgeZero: cache purging that proves itself.
+
+    Examples:
+        agezero demo
+        agezero up --origin http://127.0.0.1:3000
+        agezero purge --wait https://cdn.example.com/photos/cat.jpg
+        agezero COMMAND --help
+    """
+)
 application.command()(service.up)
 application.command()(service.demo)
 application.command()(purges.purge)
 application.command()(purges.status)
+application.command()(watch.watch)
+application.command()(top.top)
 application.command()(caches.edge_config)
 application.command()(caches.doctor)
+application.command()(audit.audit)
+application.command()(completion.completion)
 application.add_typer(edges.application, name="edges")
 application.add_typer(keys.application, name="keys")
 application.add_typer(webhooks.application, name="webhooks")
@@ -50,6 +66,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. No traceback gets out, unless AGEZERO_DEBUG asks for it."""
+    completion.prepare()
     try:
         return int(application(list(arguments), prog_name="agezero", standalone_mode=False) or Exit.OK)
     except UserError as failure:

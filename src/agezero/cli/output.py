@@ -1,10 +1,12 @@
-"""What a person gets to see: errors with a hint, exit codes, a spinner."""
+"""What a person gets to see: errors with a hint, exit codes, tables, JSON lines. Colour only where somebody watches."""
 
 from __future__ import annotations
 
-import contextlib
+import os
 import sys
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from typing import TextIO
 
 from agezero.errors import UserError
 
@@ -35,6 +37,9 @@ class CommandFailed(UserError):
         self.code = code
 
 
+_STYLES = {"bad": "\x1b[1;31m", "careful": "\x1b[33m", "good": "\x1b[32m", "aside": "\x1b[36m"}
+
+
 def data(text: str) -> None:
     """One line of what was asked for."""
     print(text, flush=True)
@@ -47,15 +52,37 @@ def note(text: str) -> None:
 
 def error(message: str, hint: str = "") -> None:
     """``error: …``, and on a line of its own ``hint: …``."""
-    note(f"error: {message}")
+    note(f"{painted('error:', 'bad')} {message}")
     if hint:
-        note(f"hint: {hint}")
+        note(f"{painted('hint:', 'aside')} {hint}")
 
 
-def spinner(text: str) -> contextlib.AbstractContextManager[object]:
-    """A sign of life while something takes time, where somebody watches. Rich obeys NO_COLOR."""
-    if not sys.stderr.isatty():
-        return contextlib.nullcontext()
-    from rich.console import Console
+def warning(message: str) -> None:
+    """``warning: …``."""
+    note(f"{painted('warning:', 'careful')} {message}")
 
-    return Console(stderr=True).status(text)
+
+def painted(text: str, style: str, stream: TextIO | None = None) -> str:
+    """In colour, where the stream (stderr) shows colours to a person who wants them: a terminal, not dumb, no ``NO_COLOR``."""
+    return f"{_STYLES[style]}{text}\x1b[0m" if lively(stream) and not os.environ.get("NO_COLOR") else text
+
+
+def lively(stream: TextIO | None = None) -> bool:
+    """Is there a terminal at the stream (stderr) that can do more than print lines?"""
+    return (stream or sys.stderr).isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def table(rows: Iterable[Sequence[str]]) -> None:
+    """In columns, two blanks between them; no line for no rows."""
+    kept = list(rows)
+    widths = [max(map(len, column)) for column in zip(*kept, strict=True)]
+    for row in kept:
+        data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def json_lines(items: Iterable[object]) -> None:
+    """One object a line."""
+    import msgspec
+
+    for item in items:
+        data(msgspec.json.encode(item).decode())

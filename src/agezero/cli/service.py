@@ -22,6 +22,11 @@ def up(  # noqa: PLR0913, PLR0917 (each is a flag)
     """Run the purge service and a caching edge.
 
     The edge stands in front of the site that --origin names. Ctrl-C ends all of it.
+
+    Examples:
+        agezero up --origin http://127.0.0.1:3000
+        agezero up --origin https://origin.example.com --endpoint https://www.example.com --edge 0.0.0.0:8081
+        agezero up --config /etc/agezero.toml
     """
     from agezero import app, logs
     from agezero.config import read_config
@@ -32,7 +37,12 @@ def up(  # noqa: PLR0913, PLR0917 (each is a flag)
 
 
 def demo(keep: Annotated[bool, typer.Option("--keep", help="Leave it running, to try it yourself.")] = False) -> None:
-    """Watch a purge being proven on a real cache."""
+    """Watch a purge being proven on a real cache.
+
+    Examples:
+        agezero demo
+        agezero demo --keep
+    """
     from agezero.demo.run import run
 
     run(keep)

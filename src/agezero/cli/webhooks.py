@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from agezero.cli.output import CommandFailed, Exit, data, note
-from agezero.cli.purges import DEFAULT_URL, PrivateKey, ServiceUrl, Timeout, required_key
+from agezero.cli.application import Application
+from agezero.cli.options import DEFAULT_URL, Json, PrivateKey, ServiceUrl, Timeout, required_key
+from agezero.cli.output import CommandFailed, Exit, data, json_lines, note, table
 
-application = typer.Typer(help="Tell other programs of events.")
+application = Application(
+    """Tell other programs of events.
+
+    Examples:
+        agezero webhooks create https://ci.example.com/hooks/agezero --event purge.completed
+        agezero webhooks list
+    """
+)
 WebhookId = Annotated[str, typer.Argument(metavar="ID", help="As `agezero webhooks list` prints it.")]
 _PATH = "/v1/webhooks"
 
@@ -25,25 +32,39 @@ def create(
     key: PrivateKey = "",
     timeout: Timeout = 60,
 ) -> None:
-    """Make a webhook and print its secret, once."""
+    """Make a webhook and print its secret, once.
+
+    Examples:
+        agezero webhooks create https://ci.example.com/hooks/agezero --event purge.blocked --event edge.fenced
+    """
     made = _call(url, key, timeout, "POST", "", {"url": target, "events": event})
     note(f"made the webhook {made['webhook']['id']}; keep its secret, it is not shown again")
     data(made["secret"])
 
 
 @application.command("list")
-def show(url: ServiceUrl = DEFAULT_URL, key: PrivateKey = "", timeout: Timeout = 60) -> None:
+def show(url: ServiceUrl = DEFAULT_URL, key: PrivateKey = "", timeout: Timeout = 60, json: Json = False) -> None:
     """List the webhooks.
 
     Columns: id, URL, events, and why nothing is sent to it any more.
+
+    Examples:
+        agezero webhooks list
     """
     webhooks = _call(url, key, timeout, "GET", "")["webhooks"]
-    _table([each["id"], each["url"], ",".join(each["events"]), each["stopped"]] for each in webhooks)
+    if json:
+        json_lines(webhooks)
+        return
+    table([each["id"], each["url"], ",".join(each["events"]), each["stopped"]] for each in webhooks)
 
 
 @application.command("test")
 def send_test(webhook_id: WebhookId, url: ServiceUrl = DEFAULT_URL, key: PrivateKey = "", timeout: Timeout = 60) -> None:
-    """Send a message now and say what came of it."""
+    """Send a message now and say what came of it.
+
+    Examples:
+        agezero webhooks test wh_5d1c4a22e54d
+    """
     sent = _call(url, key, timeout, "POST", f"/{_quoted(webhook_id)}/test")
     answer = f"the target answered {sent['status']}" if sent["status"] else sent["said"]
     if sent["state"] != "delivered":
@@ -53,7 +74,11 @@ def send_test(webhook_id: WebhookId, url: ServiceUrl = DEFAULT_URL, key: Private
 
 @application.command()
 def delete(webhook_id: WebhookId, url: ServiceUrl = DEFAULT_URL, key: PrivateKey = "", timeout: Timeout = 60) -> None:
-    """Tell it nothing more."""
+    """Tell it nothing more.
+
+    Examples:
+        agezero webhooks delete wh_5d1c4a22e54d
+    """
     _call(url, key, timeout, "DELETE", f"/{_quoted(webhook_id)}")
     note(f"the webhook {webhook_id} is deleted")
 
@@ -66,21 +91,32 @@ def rotate(
     key: PrivateKey = "",
     timeout: Timeout = 60,
 ) -> None:
-    """Make a new secret and print it, once."""
+    """Make a new secret and print it, once.
+
+    Examples:
+        agezero webhooks rotate wh_5d1c4a22e54d --overlap 7d
+    """
     made = _call(url, key, timeout, "POST", f"/{_quoted(webhook_id)}/rotate", {"overlap": overlap})
     note(f"made a new secret; messages are signed with the old one too for {overlap}" if overlap != "now" else "made a new secret")
     data(made["secret"])
 
 
 @application.command()
-def deliveries(webhook_id: WebhookId, url: ServiceUrl = DEFAULT_URL, key: PrivateKey = "", timeout: Timeout = 60) -> None:
+def deliveries(webhook_id: WebhookId, url: ServiceUrl = DEFAULT_URL, key: PrivateKey = "", timeout: Timeout = 60, json: Json = False) -> None:
     """List the newest messages.
 
     Columns: id, event, state, attempts, last and next attempt, status of the last answer, how that began or why there was none.
+
+    Examples:
+        agezero webhooks deliveries wh_5d1c4a22e54d
+        agezero webhooks deliveries wh_5d1c4a22e54d --json | jq 'select(.state == "failed")'
     """
     found = _call(url, key, timeout, "GET", f"/{_quoted(webhook_id)}/deliveries")["deliveries"]
+    if json:
+        json_lines(found)
+        return
     columns = ("id", "event", "state", "attempts", "last_at", "next_at", "status", "said")
-    _table([_cell(each[column]) for column in columns] for each in found)
+    table([_cell(each[column]) for column in columns] for each in found)
 
 
 def _call(  # noqa: PLR0913, PLR0917 (where, as whom, and what)
@@ -98,10 +134,3 @@ def _quoted(text: str) -> str:
 
 def _cell(value: object) -> str:
     return "-" if value in (None, "") else " ".join(str(value).split())[:80]
-
-
-def _table(rows: Iterable[list[str]]) -> None:
-    kept = list(rows)
-    widths = [max(map(len, column)) for column in zip(*kept, strict=True)]
-    for row in kept:
-        data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

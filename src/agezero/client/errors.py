@@ -20,7 +20,11 @@ class Unreachable(ClientError):
 
 
 class NotTheService(ClientError):
-    """Somebody else answered."""
+    """Somebody else answered, with this HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, "check the URL: it is the API's address, not the edge's or the website's")
+        self.status = status
 
 
 class Refused(ClientError):
@@ -61,7 +65,7 @@ class WaitTimeout(ClientError):
     def __init__(self, purge_id: str, timeout_s: float, detail: PurgeDetail | None) -> None:
         edges = [edge for edge in detail.edges if edge.state == "pending"] if detail else []
         awaited = ", ".join(f"{edge.name} ({edge.why})" for edge in edges)
-        super().__init__(f"the purge {purge_id} is still pending after {timeout_s:g} s" + (f"; awaited: {awaited}" if awaited else ""))
+        super().__init__(f"the purge {purge_id} is still pending after {round(timeout_s, 1):g} s" + (f"; awaited: {awaited}" if awaited else ""))
         self.detail = detail
 
 

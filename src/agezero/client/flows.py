@@ -15,15 +15,18 @@ from urllib.parse import quote
 import msgspec
 
 from agezero import wire
-from agezero.client.errors import ClientError, NotTheService, Unreachable, WaitTimeout, refused
+from agezero.client.errors import ClientError, NotTheService, Unavailable, Unreachable, WaitTimeout, refused
 
 POLL_S = 30.0
 """Longest wait that one request asks for."""
+SEEN_S = 0.5
+"""The same, where somebody watches."""
 AGAIN_S = 0.5
 """Between two attempts to reach a service that does not answer."""
 REQUEST_S = 30.0
 
 T = TypeVar("T")
+Seen = Callable[[wire.PurgeDetail], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +113,17 @@ def detail(base: Base, purge_id: str, deadline_s: float) -> Flow[wire.PurgeDetai
     return decoded(base, response, wire.PurgeDetail)
 
 
-def wait(base: Base, purge_id: str, timeout_s: float) -> Flow[wire.PurgeDetail]:
-    """Until it is complete. A service that is away for a while is waited for as well. Raises :class:`WaitTimeout`."""
+def wait(base: Base, purge_id: str, timeout_s: float, seen: Seen | None = None) -> Flow[wire.PurgeDetail]:
+    """Until it is complete. A service that is away for a while, or does not know the status yet, is waited for as well.
+
+    ``seen`` is told what is known so far, every half second. Raises :class:`WaitTimeout`.
+    """
     deadline_s = base.clock() + timeout_s
     known: wire.PurgeDetail | None = None
     path = f"/v1/purges/{quote(purge_id, safe='')}"
     while True:
         left_s = deadline_s - base.clock()
-        poll_s = min(left_s, POLL_S)
+        poll_s = min(left_s, POLL_S if seen is None else SEEN_S)
         asked = {"wait": _seconds(poll_s)} if poll_s >= 0.1 else {}
         try:
             response = yield from ask(base, Request("GET", path, asked, longer_s=max(0.0, poll_s)), deadline_s)
@@ -127,8 +133,12 @@ def wait(base: Base, purge_id: str, timeout_s: float) -> Flow[wire.PurgeDetail]:
                 raise
             yield Pause(AGAIN_S)
             continue
+        except Unavailable:
+            raise WaitTimeout(purge_id, timeout_s, known) from None
         if known.state == "completed":
             return known
+        if seen is not None:
+            seen(known)
         if base.clock() >= deadline_s or not asked:
             raise WaitTimeout(purge_id, timeout_s, known)
 
@@ -191,7 +201,7 @@ def _problem(response: Response) -> wire.ProblemDetails:
 def foreign(base: Base, status: int) -> ClientError:
     """Somebody else answered."""
     message = f"{base.url} answered {status}, but not as the purge API does"
-    return NotTheService(message, "check the URL: it is the API's address, not the edge's or the website's")
+    return NotTheService(message, status)
 
 
 @dataclass(frozen=True, slots=True)

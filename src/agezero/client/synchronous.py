@@ -95,9 +95,12 @@ class Client:
         """Everything about a purge."""
         return self._run(flows.detail(self._base, purge_id, self._deadline_s()))
 
-    def wait(self, purge_id: str, timeout_s: float = 60) -> wire.PurgeDetail:
-        """Return when the purge is proven, also if the service is away meanwhile. Raises :class:`agezero.client.WaitTimeout`."""
-        return self._run(flows.wait(self._base, purge_id, timeout_s))
+    def wait(self, purge_id: str, timeout_s: float = 60, seen: flows.Seen | None = None) -> wire.PurgeDetail:
+        """Return when the purge is proven, also if the service is away meanwhile. Raises :class:`agezero.client.WaitTimeout`.
+
+        ``seen`` is called with what is known so far, every half second, while it is pending.
+        """
+        return self._run(flows.wait(self._base, purge_id, timeout_s, seen))
 
     def purges(self, **filters: str) -> Iterator[wire.Purge]:
         """Newest first; ``filters``: state, tag, url, key, since."""
@@ -120,11 +123,11 @@ class Client:
         """Any call of the native API, such as those for keys and webhooks; what it is answered with."""
         return self._run(flows.call(self._base, method, path, body, self._deadline_s()))
 
-    def audit(self) -> Iterator[wire.AuditRow]:
-        """Who did what, newest first."""
+    def audit(self, **filters: str) -> Iterator[wire.AuditRow]:
+        """Who did what, newest first; ``filters``: limit, of rows in one answer."""
         cursor: str | None = ""
         while cursor is not None:
-            query = {"cursor": cursor} if cursor else {}
+            query = filters | ({"cursor": cursor} if cursor else {})
             page = self._run(flows.get(self._base, "/v1/audit", query, wire.AuditPage, self._deadline_s()))
             yield from page.rows
             cursor = page.cursor
