@@ -49,7 +49,7 @@ def test_both_zones_and_every_worker_forget_at_once(edge: NginxLuaEdge, origin: 
         origin.answer(target, Reply(body=f"v{version}".encode()))
         edge.purge(target)
         with ThreadPoolExecutor(8) as pool:  # a connection each: all workers
-            assert set(pool.map(lambda _: httpx.get(edge.url + target).text, range(16))) == {f"v{version}"}
+            assert set(pool.map(lambda _: edge.get_anew(target), range(16))) == {f"v{version}"}
     assert served(edge, target)[1] == "HIT"
 
 
@@ -184,7 +184,7 @@ def test_a_table_that_was_replaced_is_found(origin: ScriptedOrigin, tmp_path: Pa
         edge.open()
         wait_for(lambda: served(edge, "/z/r")[1] == "HIT", "all workers to have the new table")
         with ThreadPoolExecutor(8) as pool:
-            assert set(pool.map(lambda _: httpx.get(edge.url + "/z/r").text, range(16))) == {"new"}
+            assert set(pool.map(lambda _: edge.get_anew("/z/r"), range(16))) == {"new"}
 
 
 def test_killed_and_started_with_its_disk_it_serves_nothing_purged(origin: ScriptedOrigin, tmp_path: Path) -> None:

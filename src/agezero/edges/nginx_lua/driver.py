@@ -32,7 +32,7 @@ class NginxLuaLook:
                 f"nginx does not answer on {self._socket}: {error}\n"
                 "hint: include agezero-http.conf in http { }, reload nginx, and let the agent enter the socket's folder"
             ) from error
-        answer = _decoded(said)
+        answer = decoded(said)
         if status != 200 or answer.get("agezero") != PROTOCOL:
             raise DriverFailed(
                 f"what answers on {self._socket} is not AgeZero's code in nginx (status {status})\nhint: include agezero-http.conf anew"
@@ -44,7 +44,8 @@ class NginxLuaLook:
         self._control.close()
 
 
-def _decoded(said: bytes) -> dict[str, Any]:
+def decoded(said: bytes) -> dict[str, Any]:
+    """A JSON object; empty for anything else."""
     try:
         return msgspec.json.decode(said, type=dict[str, Any])
     except msgspec.DecodeError:
