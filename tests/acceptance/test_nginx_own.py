@@ -148,6 +148,13 @@ def test_a_module_that_can_not_be_loaded_bypasses(origin: ScriptedOrigin, tmp_pa
             broken.open()
 
 
+def test_without_the_pcall_an_error_is_the_visitors(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    """The safeguard off: nginx answers 500. With Lua it never falls back to the plain key, as Traffic Server does; that is what the bypass is for."""
+    edit = ("agezero_nginx.lua", "local ok, answer = pcall(look_up)", "local ok, answer = true, error('broken on purpose')")
+    with running_nginx_lua(origin.url, tmp_path, edit=edit) as unsafe:
+        assert [unsafe.get("/z/e").status_code for _ in range(3)] == [500] * 3
+
+
 def test_without_the_bypass_an_error_serves_what_was_purged(origin: ScriptedOrigin, tmp_path: Path) -> None:
     """The safeguard off: an error gives an empty epoch, and that is just another key, whose objects no purge outdates."""
     off = ("agezero-http.conf", '""      1;', '""      "";')
