@@ -91,7 +91,7 @@ def test_njs_of_the_users_own_goes_on_beside_it(origin: ScriptedOrigin, tmp_path
 
 def test_an_error_in_njs_bypasses(origin: ScriptedOrigin, tmp_path: Path) -> None:
     with running_nginx_njs(origin.url, tmp_path, edit=("edge.js", "function epoch(r) {", "function epoch(r) { broken.on.purpose;")) as broken:
-        assert [served(broken, "/z/e")[1] for _ in range(3)] == ["BYPASS"] * 3
+        assert [served(broken, "/two/e")[1] for _ in range(3)] == ["BYPASS"] * 3
         assert '"broken" is not defined' in broken.errors()
 
 
@@ -99,11 +99,11 @@ def test_without_the_bypass_an_error_serves_what_was_purged(origin: ScriptedOrig
     """The safeguard off: an error gives an empty epoch, and that is just another key, whose objects no purge outdates."""
     with running_nginx_njs(origin.url, tmp_path, edit=("agezero-http.conf", '""      1;', '""      "";')) as unsafe:
         unsafe.fence()
-        origin.answer("/z/u", Reply(body=b"old"))
-        served(unsafe, "/z/u")
-        unsafe.purge("/z/u")
-        origin.answer("/z/u", Reply(body=b"new"))
-        assert served(unsafe, "/z/u") == ("old", "HIT")
+        origin.answer("/two/u", Reply(body=b"old"))
+        served(unsafe, "/two/u")
+        unsafe.purge("/two/u")
+        origin.answer("/two/u", Reply(body=b"new"))
+        assert served(unsafe, "/two/u") == ("old", "HIT")
 
 
 # The table is lost
@@ -245,7 +245,7 @@ def test_the_configuration_is_printed_for_the_edge(tmp_path: Path) -> None:
     text = KIND.configuration(NginxNjs(name="n", control="/run/x.sock", slots=1 << 12), tmp_path)
     assert "listen unix:/run/x.sock;" in text
     assert '{"slots": 4096' in text
-    assert text.count("\n// File: ") == 3
+    assert text.count("\n// File: ") == 4
     with pytest.raises(UserError, match="socket"):
         Options(socket=Path("/run/a b"))
 

@@ -43,8 +43,7 @@ http {{
         add_header X-Cache $upstream_cache_status always;
         location / {{
             proxy_cache one;
-            proxy_cache_key "{epoch}$scheme$host$request_uri";
-            {location}
+            {main}
             proxy_pass http://origin;
         }}
         location /two/ {{
@@ -103,6 +102,7 @@ class OwnNginxEdge(CacheEdge):
         ours = without != "include"
         location = f"include {self.folder}/agezero-location.conf;" if ours else ""
         epoch = "$agezero_epoch|" if ours and without != "race" else ""
+        tagged = f'set $agezero_object "$scheme$host$request_uri"; include {self.folder}/agezero-tagged.conf;'
         conf = _CONF.format(
             home=self.home,
             workers=workers,
@@ -112,6 +112,7 @@ class OwnNginxEdge(CacheEdge):
             modules="\n".join(f"load_module {module};" for module in self.modules),
             http=f"include {self.folder}/agezero-http.conf;" if ours else "",
             location=location,
+            main=tagged if ours and without != "race" else f'proxy_cache_key "$scheme$host$request_uri"; {location}',
             epoch=epoch,
             sliced=_SLICED.format(location=location, epoch=epoch) if self.slices else "",
         )

@@ -3,8 +3,8 @@
 //
 //   GET  /state    {}                                              boot, loaded, token, issued, until, unsaved, slots
 //   POST /load     {token, boot}                                   begin to load the table: the lease ends
-//   POST /write    {token, everything, gates, writes, local}       raise numbers; nothing is ever lowered
-//   POST /loaded   {token, boot}                                   the table is complete
+//   POST /write    {token, everything, tags, gates, writes, local} raise numbers; nothing is ever lowered
+//   POST /loaded   {token, boot, origin, born}                     the table is complete; origin, born: for tags.js
 //   POST /lease    {token, issued, until}                          serve from the store while issued <= now < until (ms)
 //   POST /fence    {token}                                          the lease ends
 //
@@ -20,6 +20,8 @@ const text = ngx.shared.agezero_text;
 
 const PROTOCOL = 1;
 
+const records = ngx.shared.agezero_tags;  // only where tags are recorded
+
 // Of a part in each zone: a reload that gives one of them another size brings that one back empty.
 function boot() {
     if (!text.has('boot')) {
@@ -28,7 +30,10 @@ function boot() {
     if (!table.has('born')) {
         table.add('born', Math.floor(Math.random() * 2 ** 52) + 1);
     }
-    return text.get('boot') + '-' + table.get('born').toString(16);
+    if (records && !records.has('made')) {
+        records.add('made', Math.random().toString(16).slice(2));
+    }
+    return text.get('boot') + '-' + table.get('born').toString(16) + (records ? '-' + records.get('made') : '');
 }
 
 function state() {
@@ -56,6 +61,7 @@ function write(body) {
     if (body.everything >= known) {
         text.set('gates', body.everything > known ? body.gates : joined(body.gates, text.get('gates')));
     }
+    raise(table, 'tags', body.tags || 0);
     body.writes.forEach((pair) => raise(table, String(pair[0]), pair[1]));
     body.local.forEach((pair) => raise(local, String(pair[0]), pair[1]));
     return { written: body.writes.length + body.local.length };
@@ -81,9 +87,22 @@ function raise(zone, slot, number) {
 
 function loaded(body) {
     const answer = expectBoot(body);
+    if (records && body.origin) {
+        beginRecords(body);
+    }
     text.delete('unsaved');
     text.set('loaded', boot());
     return answer;
+}
+
+// `born`: no key of what was stored before is higher. Numbers of two tables do not compare, so each origin has its own.
+function beginRecords(body) {
+    if (!records.has('begun')) {
+        records.add('room', '1');
+        records.add('begun', '1');
+    }
+    table.set('origin', body.origin);
+    records.add('born ' + body.origin, String(body.born));
 }
 
 function expectBoot(body) {

@@ -39,6 +39,7 @@ class TableDriver:
     def __init__(self, socket: Path, slots: SlotFile, timeout_s: float = TIMEOUT_S) -> None:
         self._slots = slots
         self._control = ControlClient(socket, timeout_s)
+        self._fresh = 0
 
     def take_over(self, token: int) -> None:
         """All calls from now on are under ``token``; nginx learns of it with the first, and then refuses a lower one."""
@@ -54,9 +55,12 @@ class TableDriver:
 
     async def restore(self, boot_id: str) -> None:
         """Load the saved table. The lease ends first, and nothing is served from the store until :meth:`install`."""
+        # A number that no key of what is stored exceeds. One that was just made for everything is in no key yet.
+        born = self._slots.top - (self._slots.top == self._fresh)
+        self._fresh = 0
         await self._call("POST", "/load", boot=boot_id)
         await self._write(self._slots.filled(), await self._local())
-        await self._call("POST", "/loaded", boot=boot_id)
+        await self._call("POST", "/loaded", boot=boot_id, origin=self._slots.readers.origin, born=born)
 
     async def apply(self, purges: Sequence[Purge]) -> None:
         """Confirmed on return; in a cache that has lost its table meanwhile, by the fence and the next restore."""
@@ -66,6 +70,7 @@ class TableDriver:
     async def purge_everything(self, seq: int) -> None:
         """Under a number that no stored object can have, whatever log it came from."""
         self._slots.purge_everything(seq)
+        self._fresh = self._slots.table.everything
         await self.restore(await self.probe())
 
     async def install(self, lease: Lease) -> None:
@@ -94,7 +99,7 @@ class TableDriver:
     async def _write(self, writes: Numbers, local: Numbers) -> None:
         for part, local_part in _batches(writes, local):
             table = self._slots.table
-            fixed = {"everything": table.everything, "gates": gates_text(table.gates)}
+            fixed = {"everything": table.everything, "tags": table.tags, "gates": gates_text(table.gates)}
             answer = await self._call("POST", "/write", **fixed, writes=part, local=local_part)
             if answer.get("written") != len(part) + len(local_part):
                 raise DriverFailed(f"the edge wrote {answer.get('written')} numbers of {len(part) + len(local_part)}")

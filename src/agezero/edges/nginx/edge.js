@@ -22,6 +22,7 @@ const FACTOR = 1000003;
 const URL = 0x1B873593;
 const PREFIX = 0x4CF5AD43;
 const HOST = 0x38495AB5;
+const TAG = 0x2C1B3C6D;
 const SLASH = 47;
 const QUESTION = 63;
 
@@ -39,9 +40,10 @@ function key(r) {
     return epochs(place[2]) + '|' + place[1];
 }
 
+// Which tags an object has is not known here, so the newest purge of any tag counts.
 function epoch(r) {
     const place = found(r, r.variables.agezero_url);
-    return place === null ? '' : String(newestIn(place[2].split(',')));
+    return place === null ? '' : String(Math.max(table.get('tags') || 0, newestIn(place[2].split(','))));
 }
 
 // null: the cache must stay out of it.
@@ -175,9 +177,22 @@ function withoutDotSegments(path) {
 }
 
 function slotOf(state, kind) {
-    let mixed = (state ^ kind) >>> 0;
-    mixed = ((mixed ^ mixed >>> 15) >>> 0) * FACTOR >>> 0;
-    return (mixed ^ mixed >>> 13) & (settings.slots - 1);
+    return mixed(state, kind) & (settings.slots - 1);
+}
+
+function mixed(state, kind) {
+    let bits = (state ^ kind) >>> 0;
+    bits = ((bits ^ bits >>> 15) >>> 0) * FACTOR >>> 0;
+    return bits ^ bits >>> 13;
+}
+
+// What is kept of a tag: all 32 bits, of which a table takes as many as it has slots.
+function tagHash(tag) {
+    return mixed(hashOf(tag), TAG);
+}
+
+function slotOfHash(hash) {
+    return String(hash & (settings.slots - 1));
 }
 
 // ^ leaves 32 bits with a sign; the sign is taken off only at the end, where it begins to matter (slotOf).
@@ -252,7 +267,9 @@ function slotsOf(url, gates) {
 
 // What was really looked up for a URL, for the contract test with core/epochs.py.
 function newest(url) {
-    return newestIn(slotsOf(url, text.get('gates') || '').split(','));
+    return Math.max(table.get('tags') || 0, newestIn(slotsOf(url, text.get('gates') || '').split(',')));
 }
 
-export default { epoch, key, leased, canonicalAuthority, canonicalTarget, canonicalUrl, newest, urlSlot };
+export default {
+    epoch, key, found, newestIn, leased, canonicalAuthority, canonicalTarget, canonicalUrl, newest, slotOfHash, tagHash, urlSlot,
+};

@@ -9,7 +9,8 @@ from string import Template
 
 from agezero.edges.shipped import as_text, demand_quotable, write_files
 
-CONFIGURATIONS = ("agezero-http.conf", "agezero-location.conf")
+CONFIGURATIONS = ("agezero-http.conf", "agezero-location.conf", "agezero-tagged.conf")
+MODULES = ("agezero_nginx.lua", "agezero_tags.lua")
 # A module that cannot be loaded must not take the cache with it: pcall, and no epoch.
 _LOAD = """local agezero = package.loaded.agezero_nginx
     if not agezero then
@@ -26,7 +27,7 @@ _LOAD = """local agezero = package.loaded.agezero_nginx
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where things are. ``folder``: the four files; ``table``: the purge table; ``socket``: where nginx answers the agent."""
+    """Where things are. ``folder``: the six files; ``table``: the purge table; ``socket``: where nginx answers the agent."""
 
     folder: Path = Path("/etc/nginx/agezero")
     table: Path = Path("/var/lib/agezero/slots")
@@ -45,7 +46,7 @@ def files(options: Options) -> dict[str, str]:
         name: Template(package.joinpath(name).read_text()).substitute(load=load, socket=options.socket, canary=options.canary)
         for name in CONFIGURATIONS
     }
-    made["agezero_nginx.lua"] = package.joinpath("agezero_nginx.lua").read_text()
+    made |= {name: package.joinpath(name).read_text() for name in MODULES}
     made["agezero.lua"] = resources.files("agezero.edges.lua").joinpath("agezero.lua").read_text()
     return made
 

@@ -11,7 +11,7 @@ from string import Template
 from agezero.edges.nginx.config import SLOT_BYTES
 from agezero.edges.shipped import as_text, demand_quotable, write_files
 
-CONFIGURATIONS = ("agezero-http.conf", "agezero-location.conf")
+CONFIGURATIONS = ("agezero-http.conf", "agezero-location.conf", "agezero-tagged.conf")
 MODULES = ("edge.js", "control.js")
 """The embedded edge's own."""
 _ZONE_KIB = 256
@@ -19,7 +19,7 @@ _ZONE_KIB = 256
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where things are. ``folder``: the five files; ``socket``: where nginx obeys the agent; ``slots``: size of the table."""
+    """Where things are. ``folder``: the seven files; ``socket``: where nginx obeys the agent; ``slots``: size of the table."""
 
     folder: Path = Path("/etc/nginx/agezero")
     socket: Path = Path("/run/agezero/nginx.sock")
@@ -39,6 +39,7 @@ def files(options: Options) -> dict[str, str]:
     made = {name: Template(package.joinpath(name).read_text()).substitute(values) for name in CONFIGURATIONS}
     embedded = resources.files("agezero.edges.nginx")
     made |= {name: embedded.joinpath(name).read_text() for name in MODULES}
+    made["tags.js"] = package.joinpath("tags.js").read_text()
     made["settings.js"] = f"export default {json.dumps({'slots': options.slots, 'lease_checked': True})};\n"
     return made
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agezero.core.purge import Purge
+from agezero.core.selector import Kind
 from agezero.edges.nginx.driver import TIMEOUT_S, TableDriver
 from agezero.edges.nginx_njs.last_lease import LastLease
 from agezero.edges.slots import SlotFile
+from agezero.edges.tags import as_read
 from agezero.ports import DriverFailed
 
 
 class NginxNjsDriver(TableDriver):
     """Implements :class:`agezero.ports.EdgeDriver`. Every call names the boot id that it is meant for, and no other nginx obeys it."""
 
+    capabilities = replace(TableDriver.capabilities, exact=frozenset(Kind))
     silent = "nginx does not answer its agent"
     hint = "\nhint: include agezero-http.conf in http { }, reload nginx, and let the agent enter the socket's folder"
 
@@ -27,6 +33,10 @@ class NginxNjsDriver(TableDriver):
         """Only once no other run of nginx can have a lease: :mod:`agezero.edges.nginx_njs.last_lease`."""
         self._demand_one_run(boot_id)
         await super().restore(boot_id)
+
+    async def apply(self, purges: Sequence[Purge]) -> None:
+        """Confirmed on return."""
+        await super().apply(as_read(purges))
 
     async def fence(self) -> None:
         """End the lease at once."""

@@ -25,7 +25,10 @@ def _configuration(options: NginxNjs, folder: Path) -> str:  # noqa: ARG001 - ng
 KIND = DriverKind(
     title="nginx (own, njs)",
     capabilities=NginxNjsDriver.capabilities,
-    notes={"the purge table outlives a restart of the cache": "the agent loads it again before the next lease"},
+    notes={
+        "tag": "in locations with `agezero-tagged.conf`; in others it purges everything",
+        "the purge table outlives a restart of the cache": "the agent loads it again before the next lease",
+    },
     open=_open,
     configuration=_configuration,
     examine=examine,
