@@ -83,6 +83,32 @@ def test_the_epoch_is_the_cores(file: SlotFile, reader: LuaReader, selectors: li
         assert epochs(reader, urls) == [file.table.newest(url) for url in urls]
 
 
+TAGS = ["sale", "red", "a-much-longer-tag/of_40.characters~or+so"]
+
+
+@EXAMPLES
+@given(
+    st.lists(SELECTORS | st.sampled_from(TAGS).map(lambda tag: Selector(Kind.TAG, tag)), max_size=8),
+    URLS,
+    st.frozensets(st.sampled_from([*TAGS, "blue"])),
+)
+def test_the_epoch_of_known_tags_is_the_cores(file: SlotFile, reader: LuaReader, selectors: list[Selector], url: str, tags: frozenset[str]) -> None:
+    for selector in selectors:
+        apply(file, selector)
+        known = "0|" + ",".join(str(reader.tag_hash(tag)) for tag in tags)
+        assert reader.epoch(*split(url), record=known) == str(file.table.newest_of(url, tags))
+        assert reader.epoch(*split(url), record="0|*") == reader.epoch(*split(url)) == str(file.table.newest(url))
+
+
+def test_a_record_is_a_floor(file: SlotFile, reader: LuaReader) -> None:
+    apply(file, Selector(Kind.TAG, "sale"), Selector(Kind.URL, "h/a"))
+    newest = file.table.newest("h/a")
+    assert reader.epoch(b"h", b"/a", record=f"{newest - 1}|") == str(newest)
+    assert reader.epoch(b"h", b"/b", record=f"{newest - 1}|") == str(newest - 1)
+    with pytest.raises(Exception, match="nil"):  # which its caller takes for a bypass
+        reader.epoch(b"h", b"/b", record="no record")
+
+
 @pytest.mark.parametrize("number", [2**52 - 1, 2**53 - 1])
 def test_a_number_of_53_bits_is_exact(file: SlotFile, reader: LuaReader, number: int) -> None:
     file.base = number - file.watermark - 1

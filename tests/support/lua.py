@@ -33,8 +33,13 @@ class LuaReader:
         self.module = self._lua.execute(module.encode())
         self._table = self.module[b"open"](str(path).encode())
 
-    def epoch(self, authority: bytes, target: bytes) -> str | None:
-        return _text(self._table[b"epoch"](self._table, authority, target))
+    def epoch(self, authority: bytes, target: bytes, record: str | None = None) -> str | None:
+        """``record``: what is known of the tags."""
+        recall = None if record is None else record.encode
+        return _text(self._table[b"epoch"](self._table, authority, target, recall))
+
+    def tag_hash(self, tag: str) -> int:
+        return int(self.module[b"tag_hash"](tag.encode()))
 
     def nonce(self) -> str | None:
         return _text(self._table[b"nonce"](self._table))

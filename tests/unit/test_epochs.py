@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agezero.core.canonical import canonical_url
-from agezero.core.epochs import _SEED, LENGTHS_MAX, EpochTable, Gates, Write, collateral, hash_step, slot_of
+from agezero.core.epochs import _SEED, LENGTHS_MAX, EpochTable, Gates, Write, collateral, hash_step, slot_of, tag_slot
 from agezero.core.selector import EVERYTHING, Kind, Selector
 
-GOLDEN = [3921361784, 457936931, 3364212590, 725629104]
+GOLDEN = [3921361784, 457936931, 3364212590, 725629104, 2557765562]
 
 
 @dataclass
@@ -23,8 +23,9 @@ class Model:
 
     purges: list[tuple[int, Selector]] = field(default_factory=list)
 
-    def newest(self, url: str) -> int:
-        return max((seq for seq, selector in self.purges if selector.matches(url)), default=0)
+    def newest(self, url: str, tags: frozenset[str] = frozenset(["sale", "red"])) -> int:
+        """Where its tags are not known, any."""
+        return max((seq for seq, selector in self.purges if selector.matches(url, tags)), default=0)
 
 
 def table(slots: int = 1 << 10) -> EpochTable:
@@ -39,7 +40,7 @@ selectors = st.one_of(
     urls.map(lambda url: Selector(Kind.PREFIX, url)),
     hosts.map(lambda host: Selector(Kind.HOST, host)),
 )
-rare = st.sampled_from([EVERYTHING, Selector(Kind.TAG, "sale")])
+rare = st.sampled_from([EVERYTHING, Selector(Kind.TAG, "sale"), Selector(Kind.TAG, "red")])
 purges = st.lists(st.one_of(selectors, selectors, selectors, rare), max_size=40).map(lambda chosen: list(enumerate(chosen, 1)))
 
 
@@ -87,7 +88,7 @@ def test_a_copy_that_repeats_the_writes_answers_the_same(made: list[tuple[int, S
             everything = write.seq
         else:
             copied[write.slot] = write.seq
-    assert EpochTable(copied, everything, original.gates).newest(url) == original.newest(url)
+    assert EpochTable(copied, everything, original.gates, original.tags).newest(url) == original.newest(url)
 
 
 def test_with_many_slots_and_few_purges_next_to_nothing_else_is_purged() -> None:
@@ -127,8 +128,27 @@ def test_an_older_purge_of_everything_takes_nothing_back() -> None:
     assert epochs.apply(4, EVERYTHING) == Write(None, 5)
 
 
-def test_a_tag_that_no_request_tells_becomes_everything() -> None:
-    assert table().apply(3, Selector(Kind.TAG, "sale")) == Write(None, 3)
+def test_a_tag_has_a_slot_and_counts_for_all_whose_tags_are_unknown() -> None:
+    epochs = table()
+    epochs.apply(2, Selector(Kind.URL, "a.example/"))
+    assert epochs.apply(4, Selector(Kind.TAG, "sale")) == Write(tag_slot("sale", 1 << 10), 4)
+    assert epochs.apply(3, Selector(Kind.TAG, "red")) == Write(tag_slot("red", 1 << 10), 3)
+    assert (epochs.tags, epochs.everything) == (4, 0)
+    assert (epochs.newest("a.example/"), epochs.newest("a.example/b")) == (4, 4)
+    assert [epochs.newest_of("a.example/", tags) for tags in ([], ["red"], ["red", "sale"], ["blue"])] == [2, 3, 4, 2]
+
+
+@given(purges, st.lists(urls, min_size=1, max_size=8), st.frozensets(st.sampled_from(["sale", "red", "blue"])))
+def test_no_purge_of_a_known_tag_is_forgotten_and_no_other_counts(made: list[tuple[int, Selector]], asked: list[str], tags: frozenset[str]) -> None:
+    epochs, model = table(1 << 20), Model(made)
+    for purge in made:
+        epochs.apply(*purge)
+    for url in asked:
+        assert model.newest(url, tags) <= epochs.newest_of(url, tags) <= epochs.newest(url)
+
+
+def test_a_table_is_opened_with_its_newest_purge_of_a_tag() -> None:
+    assert EpochTable([0], tags=7).newest("a.example/") == 7
 
 
 def of_length(length: int) -> Selector:
@@ -230,7 +250,7 @@ def test_the_hash_is_the_one_that_the_edges_were_told() -> None:
     # Golden: the same numbers stand in files and in njs; a change loses every purge in them.
     state = hash_step(_SEED, "example.com/a")
     assert hash_step(hash_step(_SEED, "example.com"), "/a") == state
-    assert [state, *(slot_of(state, kind, 1 << 32) for kind in (Kind.URL, Kind.PREFIX, Kind.HOST))] == GOLDEN
+    assert [state, *(slot_of(state, kind, 1 << 32) for kind in (Kind.URL, Kind.PREFIX, Kind.HOST, Kind.TAG))] == GOLDEN
 
 
 def test_the_hash_spreads_like_chance_would() -> None:

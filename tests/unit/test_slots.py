@@ -173,3 +173,22 @@ def test_where_reboots_cannot_be_noticed_only_a_clean_file_is_trusted(path: Path
     assert "went down" in reopened(path, clean=False)
     path.with_name("copy").unlink()
     assert reopened(path, clean=True) == ""
+
+
+def test_the_newest_purge_of_a_tag_outlives_the_agent(tmp_path: Path) -> None:
+    with SlotFile(tmp_path / "t", 1 << 10) as file:
+        file.save(0, "log")
+        file.apply([Purge(file.watermark + 1, Selector(Kind.TAG, "sale"))])
+        tags = file.table.tags
+        assert tags == file.base + 1
+    with SlotFile(tmp_path / "t", 1 << 10) as again:
+        assert (again.table.tags, again.doubt) == (tags, "")
+
+
+def test_another_table_has_another_origin(tmp_path: Path) -> None:
+    with SlotFile(tmp_path / "t", 1 << 10) as file:
+        origin = file.readers.origin
+    with SlotFile(tmp_path / "t", 1 << 10) as file:
+        assert file.readers.origin == origin
+    with SlotFile(tmp_path / "t", 1 << 11) as file:
+        assert file.readers.origin not in (0, origin)

@@ -58,6 +58,15 @@ class Nginx(Mapped, frozen=True, tag="nginx"):
     """The unix socket on which nginx answers the agent alone."""
 
 
+class NginxNjs(ExternalEdge, frozen=True, tag="nginx-njs"):
+    """An nginx of one's own with njs 0.8 or newer."""
+
+    control: str = "/run/agezero/nginx.sock"
+    """The unix socket on which nginx obeys the agent alone."""
+    slots: Slots = 1 << 18
+    """Size of the purge table, a power of two; it stands in nginx's configuration too."""
+
+
 class TrafficServer(Mapped, frozen=True, tag="trafficserver"):
     """Apache Traffic Server, by ts_lua."""
 
@@ -74,7 +83,7 @@ class Squid(Mapped, frozen=True, tag="squid"):
     """Where it listens for the agent alone: a port of its own on the loopback."""
 
 
-AnyEdge = Varnish | Nginx | TrafficServer | Squid
-DRIVERS: dict[str, type[ExternalEdge]] = {str(kind.__struct_config__.tag): kind for kind in (Varnish, Nginx, TrafficServer, Squid)}
+AnyEdge = Varnish | Nginx | NginxNjs | TrafficServer | Squid
+DRIVERS: dict[str, type[ExternalEdge]] = {str(kind.__struct_config__.tag): kind for kind in (Varnish, Nginx, NginxNjs, TrafficServer, Squid)}
 
-__all__ = ["CANARY_PATH", "DRIVERS", "AnyEdge", "ExternalEdge", "Mapped", "Nginx", "Squid", "TrafficServer", "Varnish"]
+__all__ = ["CANARY_PATH", "DRIVERS", "AnyEdge", "ExternalEdge", "Mapped", "Nginx", "NginxNjs", "Squid", "TrafficServer", "Varnish"]

@@ -17,15 +17,18 @@ own length, and a request must try each length that was ever purged; so their nu
 prefix is cut to the longest listed length, or to the "/" before: wider, never narrower. A purge
 of everything takes the lengths off the list that it outdates.
 
+A request does not tell its object's tags. Where it is known what has been stored for it, and with which tags, their slots are looked up too
+(``newest_of``). Where it is not, the newest purge of any tag counts.
+
 The same arithmetic stands in ``edges/nginx/edge.js``: 32 bits, products below 2^53, so that a double computes it exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterable, Iterator, MutableSequence
 from dataclasses import dataclass, field
 
-from agezero.core.selector import Kind, Selector, authority_of, widen
+from agezero.core.selector import Kind, Selector, authority_of
 
 LENGTHS_MAX = 24
 """How many distinct lengths of prefixes that do not end in "/" can be told apart; each costs a request one slot look-up."""
@@ -33,7 +36,7 @@ LENGTHS_MAX = 24
 _SEED = 0x2545F491
 _FACTOR = 1000003
 _MASK32 = 0xFFFFFFFF
-_KINDS = {Kind.URL: 0x1B873593, Kind.PREFIX: 0x4CF5AD43, Kind.HOST: 0x38495AB5}
+_KINDS = {Kind.URL: 0x1B873593, Kind.PREFIX: 0x4CF5AD43, Kind.HOST: 0x38495AB5, Kind.TAG: 0x2C1B3C6D}
 
 
 def hash_step(state: int, text: str) -> int:
@@ -48,6 +51,11 @@ def slot_of(state: int, kind: Kind, slots: int) -> int:
     mixed = state ^ _KINDS[kind]
     mixed = ((mixed ^ mixed >> 15) * _FACTOR) & _MASK32
     return (mixed ^ mixed >> 13) & (slots - 1)
+
+
+def tag_slot(tag: str, slots: int) -> int:
+    """The slot of purges of ``tag``."""
+    return slot_of(hash_step(_SEED, tag), Kind.TAG, slots)
 
 
 def collateral(purges: int, slots: int, looked_up: int = 1) -> float:
@@ -79,12 +87,14 @@ class Write:
 class EpochTable:
     """The table over any mutable sequence of 2^k integers: an array, or a file mapped into memory."""
 
-    def __init__(self, slots: MutableSequence[int], everything: int = 0, gates: Gates | None = None) -> None:
+    def __init__(self, slots: MutableSequence[int], everything: int = 0, gates: Gates | None = None, tags: int = 0) -> None:
         if len(slots) & (len(slots) - 1) or not slots:
             raise ValueError(f"the number of slots must be a power of two, not {len(slots)}")
         self.slots = slots
         self.everything = everything
         self.gates = gates or Gates()
+        self.tags = tags
+        """The newest purge of any tag."""
         self.used = sum(map(bool, slots))
         """How many slots a purge has touched."""
 
@@ -101,12 +111,19 @@ class EpochTable:
                 self.everything = max(self.everything, seq)
                 self.gates.lengths = {n: newest for n, newest in self.gates.lengths.items() if newest > self.everything}
                 return Write(None, self.everything)
-            case Kind.TAG:  # a request does not tell its object's tags
-                return self.apply(seq, widen(selector))
+            case Kind.TAG:
+                self.tags = max(self.tags, seq)
+                return self._raise(tag_slot(selector.value, len(self.slots)), seq)
 
     def newest(self, url: str) -> int:
-        """The seq of the newest purge that matches the canonical ``url``, or of one that shares a slot with it; 0 for none."""
-        return max(self.everything, *(self.slots[slot] for slot in self.places(url)))
+        """The seq of the newest purge that may match the canonical ``url``, whatever its tags are, or of one that shares a slot; 0: none."""
+        return max(self.tags, self.newest_of(url, ()))
+
+    def newest_of(self, url: str, tags: Iterable[str]) -> int:
+        """The same where it is known what tags all that is stored for ``url`` has."""
+        size = len(self.slots)
+        purged = (min(self.tags, self.slots[tag_slot(tag, size)]) for tag in tags)  # above: of something else in that slot
+        return max(self.everything, *(self.slots[slot] for slot in self.places(url)), *purged)
 
     def places(self, url: str) -> Iterator[int]:
         """The slots to which the canonical ``url`` belongs; the same until the gates or the number of slots change."""

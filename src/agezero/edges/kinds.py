@@ -15,6 +15,7 @@ from agezero.ports import Capabilities, EdgeDriver
 _MODULES = {
     "varnish": "agezero.edges.varnish.kind",
     "nginx": "agezero.edges.nginx_lua.kind",
+    "nginx-njs": "agezero.edges.nginx_njs.kind",
     "trafficserver": "agezero.edges.trafficserver.kind",
     "squid": "agezero.edges.squid.kind",
 }

@@ -15,6 +15,9 @@ offset  bytes  (within the page, which is the second of the file)
 48      8      gates: bit 0 hosts, bit 1 prefixes that end in "/" of the path
 56      8      number of lengths that follow at 128
 64      40     boot id of the kernel whose clock ``until`` means, text, padded with NUL
+104     8      ``tags``: the number of the newest purge of any tag; it counts for all whose tags are not known
+112     8      ``top``: no number is, or ever was, higher; written before any other. 0: not known
+120     8      ``origin``: a random number below 2^32, another one for each table that began anew. Numbers of two tables do not compare
 128     192    lengths of other prefixes, ascending: 24 × 8 bytes
 ======  =====  ==================================================================================================
 
@@ -44,11 +47,13 @@ SLOTS_AT = PAGE_AT + PAGE_BYTES
 
 _MAGIC = int.from_bytes(b"AGEZERO2", "little")
 _SIZE, _EVERYTHING, _UNTIL, _NONCE, _VERSION, _GATES, _COUNT, _KERNEL = range(1, 9)  # in units of 8 bytes
+_TAGS, _TOP, _ORIGIN = 13, 14, 15
 _LENGTHS = 16
 _KERNEL_WORDS = 5
 _KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TRIES = 100
 _NONCE_MAX = 2**53  # a double holds it exactly, in Lua as in JavaScript
+_ORIGIN_MAX = 2**32
 _PLACES_MAX = 1 << 16
 """How many URLs a reader remembers the slots of: some 20 MB."""
 _PLACES_URL_BYTES_MAX = 512
@@ -62,12 +67,15 @@ class ReaderPage:
         page[_UNTIL] = 0
         page[_VERSION] += page[_VERSION] % 2  # odd: the last writer died while it wrote
         page[_SIZE] = slots
+        page[_ORIGIN] = page[_ORIGIN] or secrets.randbelow(_ORIGIN_MAX - 1) + 1
         self._write_kernel(kernel_boot_id())
         page[0] = _MAGIC
 
-    def publish(self, everything: int, gates: Gates) -> None:
+    def publish(self, top: int, everything: int, tags: int, gates: Gates) -> None:
         """Show what the table says beside its slots: first what only adds to a look-up, then the gates, some of which that may have outdated."""
+        self._page[_TOP] = top
         self._page[_EVERYTHING] = everything
+        self._page[_TAGS] = tags
         words = [gates.host | gates.slash << 1, len(gates.lengths)]
         lengths = sorted(gates.lengths)
         if words == list(self._page[_GATES : _COUNT + 1]) and lengths == list(self._page[_LENGTHS : _LENGTHS + len(lengths)]):
@@ -77,6 +85,11 @@ class ReaderPage:
         for place, length in enumerate(lengths, _LENGTHS):
             self._page[place] = length
         self._page[_VERSION] += 1
+
+    @property
+    def origin(self) -> int:
+        """Of this table."""
+        return self._page[_ORIGIN]
 
     def lease(self, until_ns: int) -> None:
         """The cache may serve from its store before ``until_ns``; 0 fences it."""
@@ -121,8 +134,8 @@ class TableReader:
         _, page, table = self._mapped
         if not self._read_gates(page, table):
             return None
-        everything, slots = page[_EVERYTHING], table.slots
-        return max(everything, *[slots[place] for place in self._places.get(url) or self._find(url, table)])
+        everything, tags, slots = page[_EVERYTHING], page[_TAGS], table.slots
+        return max(everything, tags, *[slots[place] for place in self._places.get(url) or self._find(url, table)])
 
     def nonce(self) -> int | None:
         """What the writer wrote last; None: no table is mapped."""

@@ -22,6 +22,7 @@ offset  bytes
 96      36     boot id of the kernel under which the file was last opened, text, padded with NUL
 144     288    lengths of other prefixes: 24 × (4 bytes length, 8 bytes the number of its newest purge)
 432     36     mark of the start that opened the file last, see :mod:`agezero.lineage`
+472     8      ``tags``: the number of the newest purge of any tag
 512     255    why the table cannot be trusted, UTF-8
 4096    4096   the readers' page
 8192    8 × n  the slots: the number of the newest purge that touched each
@@ -67,6 +68,8 @@ _LENGTH = struct.Struct("<IQ")
 _LENGTHS_AT = 144
 _LINEAGE_AT = 432
 _LINEAGE_BYTES = 36
+_TAGS = struct.Struct("<Q")
+_TAGS_AT = 472
 _DOUBT_AT = 512
 _DOUBT_BYTES_MAX = 255
 _CHECKED_FROM = 12
@@ -124,10 +127,11 @@ class SlotFile:
     def apply(self, purges: Sequence[Purge]) -> list[Write]:
         """Record ``purges``; returns the writes for the cache's copy, one for each slot. On return they outlive this process."""
         newest: dict[int | None, Write] = {}
+        self.top = max(self.top, *(purge.seq + self.base for purge in purges))
+        self._write_header(clean=False)  # first: a reader takes no number into a key that ``top`` has not reached
         for purge in purges:
             write = self.table.apply(purge.seq + self.base, purge.selector)
             newest[write.slot] = write
-            self.top = max(self.top, write.seq)
         self._write_header(clean=False)
         return list(newest.values())
 
@@ -202,6 +206,7 @@ class SlotFile:
         _, _, _, self.watermark, self.table.everything, self.token, *more = fixed
         self.base, self.top, clean, doubt, gates, lengths, log_epoch, boot_id = more
         self.log_epoch = _text(log_epoch)
+        (self.table.tags,) = _TAGS.unpack_from(self._map, _TAGS_AT)
         self.lineage = _text(self._map[_LINEAGE_AT : _LINEAGE_AT + _LINEAGE_BYTES])
         pairs = (_LENGTH.unpack_from(self._map, _LENGTHS_AT + i * _LENGTH.size) for i in range(lengths))
         self.table.gates = Gates(bool(gates & 1), bool(gates & 2), dict(pairs))
@@ -223,10 +228,11 @@ class SlotFile:
         for i, pair in enumerate(gates.lengths.items()):
             _LENGTH.pack_into(header, _LENGTHS_AT + i * _LENGTH.size, *pair)
         header[_LINEAGE_AT : _LINEAGE_AT + len(self.lineage)] = self.lineage.encode()
+        _TAGS.pack_into(header, _TAGS_AT, self.table.tags)
         header[_DOUBT_AT : _DOUBT_AT + len(doubt)] = doubt
         struct.pack_into("<I", header, 8, zlib.crc32(header[_CHECKED_FROM:]))
         self._view[:HEADER_BYTES] = header
-        self.readers.publish(self.table.everything, gates)
+        self.readers.publish(self.top, self.table.everything, self.table.tags, gates)
 
 
 def _locked(path: Path) -> int:

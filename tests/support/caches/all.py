@@ -46,6 +46,7 @@ CACHES = {
         race={"without": "race"},
         fence={"without": "fence"},
     ),
+    "nginx-njs": CacheCase("nginx_njs", "running_nginx_njs", race={"without": "race"}, fence={"without": "fence"}),
     "trafficserver": CacheCase(
         "trafficserver",
         "running_trafficserver",

@@ -2,7 +2,8 @@
 --
 --   local agezero = require "agezero"
 --   local t = agezero.open("/var/lib/agezero/slots")
---   t:epoch(authority, target)            the newest purge that matches, as text for the cache key; nil: bypass the cache
+--   t:epoch(authority, target)            the newest purge that matches, as text for the cache key; nil: bypass the cache. Of tags the newest of all counts
+--   t:epoch(authority, target, recall)    the same where recall() knows the tags of what is stored: see agezero_tags.lua
 --   t:nonce()                             what the agent wrote last, as text, so that it sees that this very file is read here; nil: no table
 --   agezero.canonical(authority, target)  the URL's canonical form; nil: it has none
 --
@@ -45,6 +46,7 @@ local SLOTS_AT = 8192
 local SLOTS_MAX = 2 ^ 30
 -- In units of 8 bytes from the start of the file; the readers' page is its second.
 local MAGIC, SIZE, EVERYTHING, UNTIL, NONCE, VERSION, GATES, COUNT, KERNEL, LENGTHS = 512, 513, 514, 515, 516, 517, 518, 519, 520, 528
+local TAGS, TOP, ORIGIN = 525, 526, 527
 local LENGTHS_MAX = 24
 local KERNEL_BYTES = 36
 local TRIES = 100
@@ -52,7 +54,7 @@ local LOOK_AGAIN_NS = 1e9
 
 local URL_BYTES_MAX = 8192
 local SEED, FACTOR = 0x2545F491, 1000003
-local URL, PREFIX, HOST = 0x1B873593, 0x4CF5AD43, 0x38495AB5
+local URL, PREFIX, HOST, TAG = 0x1B873593, 0x4CF5AD43, 0x38495AB5, 0x2C1B3C6D
 local SLASH, QUESTION = 47, 63
 
 -- The memo of a table: how much its younger half may hold before it becomes the older one, and that is dropped.
@@ -148,6 +150,15 @@ local function slot_of(state, kind, mask)
     local mixed = bxor(state, kind)
     mixed = bxor(bxor(mixed, rshift(mixed, 15)) * FACTOR, 0)
     return band(bxor(mixed, rshift(mixed, 13)), mask)
+end
+
+-- What is kept of a tag: all 32 bits, of which a table takes as many as it has slots.
+local function tag_hash(tag)
+    local state = SEED
+    for i = 1, #tag do
+        state = bxor(state * FACTOR, byte(tag, i))
+    end
+    return slot_of(state, TAG, -1)
 end
 
 -- The slots in which purges of `url` may stand, found in one pass over it. gates: {host, slash, count, lengths}.
@@ -350,34 +361,71 @@ function Table:remember(authority, target, place)
     urls[target] = place
 end
 
-function Table:epoch(authority, target)
+-- Is there a table with a lease? One that was replaced is looked for once a second.
+function Table:usable()
     local now = now_ns()
-    if not self:live(now) then
-        if now - self.looked_ns < LOOK_AGAIN_NS then
-            return nil
-        end
-        self:look(now)
-        if not self:live(now) then
-            return nil
-        end
+    if self:live(now) then
+        return true
     end
-    local gates = self:read_gates()
+    if now - self.looked_ns < LOOK_AGAIN_NS then
+        return false
+    end
+    self:look(now)
+    return self:live(now)
+end
+
+function Table:epoch(authority, target, recall)
+    local gates = self:usable() and self:read_gates()
     local place = gates and self:place(authority, target, gates)
     if not place then
         return nil
     end
     local words, slots = self.words, place.slots
-    local newest = tonumber(words[EVERYTHING])
+    local newest, tags = tonumber(words[EVERYTHING]), tonumber(words[TAGS])
     for i = 1, #slots do
         local number = tonumber(words[SLOTS_AT / 8 + slots[i]])
         if number > newest then
             newest = number
         end
     end
+    if tags > newest then
+        newest = recall and self:recalled(recall(), newest, tags) or tags
+    end
     if newest ~= place.number then
         place.number, place.text = newest, format("%.0f", newest)
     end
     return place.text
+end
+
+-- A record is "<epoch of all that is stored>|<hashes of its tags>", or "*" in their place; nil: nothing is known.
+function Table:recalled(record, newest, tags)
+    if not record then
+        return tags
+    end
+    local floor, list = match(record, "^(%d+)|(.*)$")
+    newest = math.max(newest, tonumber(floor))
+    if list == "*" then
+        return math.max(newest, tags)
+    end
+    for hash in gmatch(list, "[^,]+") do
+        newest = math.max(newest, self:purged(tonumber(hash)))
+    end
+    return newest
+end
+
+-- The newest purge of the tag with this hash. A number above that of all tags is of something else in its slot.
+function Table:purged(hash)
+    local words = self.words
+    return math.min(tonumber(words[SLOTS_AT / 8 + band(hash, self.mask)]), tonumber(words[TAGS]))
+end
+
+-- Which table this is, and a number that none in it exceeds; 0: an agent of an older version wrote it, or there is no table.
+function Table:state()
+    local words = self.words
+    if not words then
+        return 0, 0
+    end
+    return tonumber(words[ORIGIN]), tonumber(words[TOP])
 end
 
 function Table:nonce()
@@ -388,4 +436,4 @@ function Table:nonce()
     return self.words and format("%.0f", tonumber(self.words[NONCE]))
 end
 
-return { open = open, canonical = canonical }
+return { open = open, canonical = canonical, tag_hash = tag_hash }

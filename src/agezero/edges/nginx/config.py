@@ -26,7 +26,7 @@ from agezero.tls import CertificateFiles
 _SOCKET_PATH_BYTES_MAX = 100  # the kernel's limit is 107, and nginx needs a few
 _QUOTABLE = re.compile(r"[^\x00-\x1f\"$\\{};]+")
 _MODULES = ("edge.js", "status.js", "fill.js", "control.js")
-_SLOT_BYTES = 160  # of shared memory for one entry: 128, and what the allocator keeps for itself; measured, 136 is enough
+SLOT_BYTES = 160  # of shared memory for one entry: 128, and what the allocator keeps for itself; measured, 136 is enough
 _CONNECTIONS_MAX = 8192
 
 
@@ -114,7 +114,7 @@ def _values(settings: EdgeSettings, files: Layout, nginx: Nginx) -> dict[str, ob
         "user": f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else "",
         # Else a reload keeps a certificate whose file has the same inode and, in whole seconds, the same time.
         "inherit": "ssl_object_cache_inheritable off;" if nginx.inherits else "",
-        "table_zone": f"{max(256, settings.slots * _SLOT_BYTES // 1024)}k",
+        "table_zone": f"{max(256, settings.slots * SLOT_BYTES // 1024)}k",
         "cache_bytes_max": settings.cache_bytes_max,
         "inactive_s": settings.inactive_s,
         "filler_socket": files.filler,

@@ -1,17 +1,18 @@
 // The agent's way in, on a unix socket of its own: JSON in, JSON out. Every answer carries `agezero`, the version of this protocol:
 // a 200 that lacks it comes from somebody else and proves nothing.
 //
-//   GET  /state    {}                                              boot, loaded, token, issued, until, unsaved
+//   GET  /state    {}                                              boot, loaded, token, issued, until, unsaved, slots
 //   POST /load     {token, boot}                                   begin to load the table: the lease ends
-//   POST /write    {token, everything, gates, writes, local}       raise numbers; nothing is ever lowered
-//   POST /loaded   {token, boot}                                   the table is complete
+//   POST /write    {token, everything, tags, gates, writes, local} raise numbers; nothing is ever lowered
+//   POST /loaded   {token, boot, origin, born}                     the table is complete; origin, born: for tags.js
 //   POST /lease    {token, issued, until}                          serve from the store while issued <= now < until (ms)
 //   POST /fence    {token}                                          the lease ends
 //
-// `boot` is made up when nobody knows one: the table is as old as it. 409: a newer agent holds the fencing token, or the table
-// is not loaded, or not for this boot, or another call is under way.
+// `boot` is made up when nobody knows one: the table is as old as it. Any call may name the boot that it means. 409: a newer agent holds the
+// fencing token, or the table is not loaded, or not for this boot, or another call is under way.
 
 import fs from 'fs';
+import settings from 'settings.js';
 
 const table = ngx.shared.agezero_table;
 const local = ngx.shared.agezero_local;
@@ -19,19 +20,31 @@ const text = ngx.shared.agezero_text;
 
 const PROTOCOL = 1;
 
+const records = ngx.shared.agezero_tags;  // only where tags are recorded
+
+// Of a part in each zone: a reload that gives one of them another size brings that one back empty.
 function boot() {
-    const made = Date.now().toString(16) + '-' + process.pid.toString(16) + '-' + Math.random().toString(16).slice(2);
-    return text.get('boot') || (text.add('boot', made), text.get('boot'));
+    if (!text.has('boot')) {
+        text.add('boot', Date.now().toString(16) + '-' + process.pid.toString(16) + '-' + Math.random().toString(16).slice(2));
+    }
+    if (!table.has('born')) {
+        table.add('born', Math.floor(Math.random() * 2 ** 52) + 1);
+    }
+    if (records && !records.has('made')) {
+        records.add('made', Math.random().toString(16).slice(2));
+    }
+    return text.get('boot') + '-' + table.get('born').toString(16) + (records ? '-' + records.get('made') : '');
 }
 
 function state() {
     return {
         boot: boot(),
-        loaded: text.get('loaded') === text.get('boot'),
+        loaded: text.get('loaded') === boot(),
         token: table.get('token') || 0,
         issued: table.get('issued') || 0,
         until: table.get('until') || 0,
         unsaved: text.get('unsaved') === '1',
+        slots: settings.slots,
     };
 }
 
@@ -48,6 +61,7 @@ function write(body) {
     if (body.everything >= known) {
         text.set('gates', body.everything > known ? body.gates : joined(body.gates, text.get('gates')));
     }
+    raise(table, 'tags', body.tags || 0);
     body.writes.forEach((pair) => raise(table, String(pair[0]), pair[1]));
     body.local.forEach((pair) => raise(local, String(pair[0]), pair[1]));
     return { written: body.writes.length + body.local.length };
@@ -73,9 +87,22 @@ function raise(zone, slot, number) {
 
 function loaded(body) {
     const answer = expectBoot(body);
+    if (records && body.origin) {
+        beginRecords(body);
+    }
     text.delete('unsaved');
     text.set('loaded', boot());
     return answer;
+}
+
+// `born`: no key of what was stored before is higher. Numbers of two tables do not compare, so each origin has its own.
+function beginRecords(body) {
+    if (!records.has('begun')) {
+        records.add('room', '1');
+        records.add('begun', '1');
+    }
+    table.set('origin', body.origin);
+    records.add('born ' + body.origin, String(body.born));
 }
 
 function expectBoot(body) {
@@ -129,6 +156,9 @@ function dispatch(r) {
     const body = JSON.parse(r.requestText);
     return alone(() => {
         admit(body.token);
+        if (body.boot) {
+            expectBoot(body);
+        }
         return call(body);
     });
 }

@@ -1,7 +1,8 @@
-// The hit path of the embedded edge: what a request is called in the cache, and what its answer says about that.
+// The hit path of the embedded edge, and of an nginx of one's own: what a request is called in the cache.
 //
 // `key` runs once a request. It gives "<epoch>.<local>|<authority>", the part of the cache key before the request target, or "" where
 // the cache must stay out of it: no lease, a URL that has no canonical form, any error. nginx sends those to a location without a cache.
+// `epoch` is the same for an nginx of one's own (../nginx_njs), which has a key already: the epoch alone.
 //
 // Canonical form, hash and look-up stand a second time in core/canonical.py and core/epochs.py; tests/contract/test_edge_js.py
 // holds the two together. All arithmetic is exact in a double: 32 bits, products below 2^53.
@@ -21,30 +22,40 @@ const FACTOR = 1000003;
 const URL = 0x1B873593;
 const PREFIX = 0x4CF5AD43;
 const HOST = 0x38495AB5;
+const TAG = 0x2C1B3C6D;
 const SLASH = 47;
 const QUESTION = 63;
 
 // nginx runs this top level once for every request, so only what every request needs stands here; the rest is inside its function.
 
 function key(r) {
-    // The lease is read before the table: who saw the lease sees all that was loaded before it was given.
-    if (settings.lease_checked && !leased(Date.now())) {
-        return '';
-    }
     const raw = r.variables.agezero_url;
-    const gates = text.get('gates') || '';  // before `everything`, see control.js
-    const known = places.get(raw);
-    let place = known ? known.split('|') : ['-'];
-    if (place[0] !== gates) {
-        place = placed(r, raw, gates);
-        if (place === null) {
-            return '';
-        }
+    const place = found(r, raw);
+    if (place === null) {
+        return '';
     }
     if (unstored.has(raw)) {
         r.variables.agezero_alone = ' alone';
     }
     return epochs(place[2]) + '|' + place[1];
+}
+
+// Which tags an object has is not known here, so the newest purge of any tag counts.
+function epoch(r) {
+    const place = found(r, r.variables.agezero_url);
+    return place === null ? '' : String(Math.max(table.get('tags') || 0, newestIn(place[2].split(','))));
+}
+
+// null: the cache must stay out of it.
+function found(r, raw) {
+    // The lease is read before the table: who saw the lease sees all that was loaded before it was given.
+    if (settings.lease_checked && !leased(Date.now())) {
+        return null;
+    }
+    const gates = text.get('gates') || '';  // before `everything`, see control.js
+    const known = places.get(raw);
+    const place = known ? known.split('|') : ['-'];
+    return place[0] === gates ? place : placed(r, raw, gates);
 }
 
 // What has to be looked up for a URL, [gates, authority, slots], remembered under its spelling. It follows from the URL and the gates alone: to forget
@@ -166,9 +177,22 @@ function withoutDotSegments(path) {
 }
 
 function slotOf(state, kind) {
-    let mixed = (state ^ kind) >>> 0;
-    mixed = ((mixed ^ mixed >>> 15) >>> 0) * FACTOR >>> 0;
-    return (mixed ^ mixed >>> 13) & (settings.slots - 1);
+    return mixed(state, kind) & (settings.slots - 1);
+}
+
+function mixed(state, kind) {
+    let bits = (state ^ kind) >>> 0;
+    bits = ((bits ^ bits >>> 15) >>> 0) * FACTOR >>> 0;
+    return bits ^ bits >>> 13;
+}
+
+// What is kept of a tag: all 32 bits, of which a table takes as many as it has slots.
+function tagHash(tag) {
+    return mixed(hashOf(tag), TAG);
+}
+
+function slotOfHash(hash) {
+    return String(hash & (settings.slots - 1));
 }
 
 // ^ leaves 32 bits with a sign; the sign is taken off only at the end, where it begins to matter (slotOf).
@@ -189,12 +213,16 @@ function urlSlot(url) {
 // "<newest purge that matches>.<how often it was changed through here>"
 function epochs(slots) {
     const list = slots.split(',');
-    let epoch = table.get('everything') || 0;
+    return newestIn(list) + '.' + (local.get(list[0]) || 0);
+}
+
+function newestIn(list) {
+    let newest = table.get('everything') || 0;
     for (let i = 0; i < list.length; i++) {
         const seq = table.get(list[i]);
-        epoch = seq > epoch ? seq : epoch;
+        newest = seq > newest ? seq : newest;
     }
-    return epoch + '.' + (local.get(list[0]) || 0);
+    return newest;
 }
 
 // The slot of the URL, then those of its prefixes and its host that purges may have touched, found in one pass over it.
@@ -239,7 +267,9 @@ function slotsOf(url, gates) {
 
 // What was really looked up for a URL, for the contract test with core/epochs.py.
 function newest(url) {
-    return Number(epochs(slotsOf(url, text.get('gates') || '')).split('.')[0]);
+    return Math.max(table.get('tags') || 0, newestIn(slotsOf(url, text.get('gates') || '').split(',')));
 }
 
-export default { key, leased, canonicalAuthority, canonicalTarget, canonicalUrl, newest, urlSlot };
+export default {
+    epoch, key, found, newestIn, leased, canonicalAuthority, canonicalTarget, canonicalUrl, newest, slotOfHash, tagHash, urlSlot,
+};

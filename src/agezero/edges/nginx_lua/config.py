@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
 
-from agezero.errors import UserError
+from agezero.edges.shipped import as_text, demand_quotable, write_files
 
-CONFIGURATIONS = ("agezero-http.conf", "agezero-location.conf")
-_QUOTABLE = re.compile(r"/[A-Za-z0-9._/@+-]*")
+CONFIGURATIONS = ("agezero-http.conf", "agezero-location.conf", "agezero-tagged.conf")
+MODULES = ("agezero_nginx.lua", "agezero_tags.lua")
 # A module that cannot be loaded must not take the cache with it: pcall, and no epoch.
 _LOAD = """local agezero = package.loaded.agezero_nginx
     if not agezero then
@@ -28,7 +27,7 @@ _LOAD = """local agezero = package.loaded.agezero_nginx
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where things are. ``folder``: the four files; ``table``: the purge table; ``socket``: where nginx answers the agent."""
+    """Where things are. ``folder``: the six files; ``table``: the purge table; ``socket``: where nginx answers the agent."""
 
     folder: Path = Path("/etc/nginx/agezero")
     table: Path = Path("/var/lib/agezero/slots")
@@ -36,10 +35,7 @@ class Options:
     canary: str = "127.0.0.1:8479"
 
     def __post_init__(self) -> None:
-        for name in ("folder", "table", "socket"):
-            path = str(getattr(self, name))
-            if not _QUOTABLE.fullmatch(path):
-                raise UserError(f"{name} is {path!r}", "expected an absolute path of letters, digits and . _ - + @, which nginx can read unquoted")
+        demand_quotable(folder=self.folder, table=self.table, socket=self.socket)
 
 
 def files(options: Options) -> dict[str, str]:
@@ -50,20 +46,16 @@ def files(options: Options) -> dict[str, str]:
         name: Template(package.joinpath(name).read_text()).substitute(load=load, socket=options.socket, canary=options.canary)
         for name in CONFIGURATIONS
     }
-    made["agezero_nginx.lua"] = package.joinpath("agezero_nginx.lua").read_text()
+    made |= {name: package.joinpath(name).read_text() for name in MODULES}
     made["agezero.lua"] = resources.files("agezero.edges.lua").joinpath("agezero.lua").read_text()
     return made
 
 
 def write(options: Options) -> None:
     """Write them, readable by nginx's user."""
-    options.folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files(options).items():
-        (options.folder / name).write_text(text)
-        (options.folder / name).chmod(0o644)
+    write_files(options.folder, files(options))
 
 
 def files_as_text(options: Options) -> str:
     """All files in one text, each under its name: what ``agezero edge-config`` prints."""
-    parts = (f"{'--' if name.endswith('.lua') else '#'} File: {options.folder / name}\n{text}" for name, text in files(options).items())
-    return "\n".join(parts)
+    return as_text(options.folder, files(options))

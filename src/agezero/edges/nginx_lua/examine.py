@@ -27,18 +27,23 @@ async def examine(options: Nginx, folder: Path) -> Sequence[Finding]:
     """In the order in which things are set up."""
     table = Path(options.table) if options.table else folder / "table"
     socket = Path(options.control)
-    return [*await _program(), _reachable(table), *await _answers(socket), _closed(socket)]
+    return [*await _program(), _reachable(table), *await _answers(socket), closed(socket)]
 
 
 async def _program() -> list[Finding]:
+    program, said = await said_of_itself()
+    home = _CONF_PATH.search(said)  # Debian's nginx loads what is named beside its configuration
+    return program_findings(program, said, [path.name for path in Path(home[1]).glob("modules-enabled/*lua*")] if home else []) if program else []
+
+
+async def said_of_itself() -> tuple[str, str]:
+    """The path of this machine's nginx and what it says with ``-V``. Empty where it lies elsewhere: then its socket tells."""
     path = os.pathsep.join([os.environ.get("PATH", ""), *_PATHS])
     program = next((found for name in _PROGRAMS if (found := shutil.which(name, path=path))), None)
     if program is None:
-        return []  # it may run in a container, or on another path: the control socket tells
+        return "", ""
     process = await asyncio.create_subprocess_exec(program, "-V", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
-    said = (await process.communicate())[0].decode(errors="replace")
-    home = _CONF_PATH.search(said)  # Debian's nginx loads what is named beside its configuration
-    return program_findings(program, said, [path.name for path in Path(home[1]).glob("modules-enabled/*lua*")] if home else [])
+    return program, (await process.communicate())[0].decode(errors="replace")
 
 
 def program_findings(program: str, said: str, enabled: Sequence[str]) -> list[Finding]:
@@ -81,7 +86,7 @@ async def _answers(socket: Path) -> list[Finding]:
     return [Finding("AgeZero's code runs in nginx", True), Finding("nginx can map a purge table", True, said)]
 
 
-def _closed(socket: Path) -> Finding:
+def closed(socket: Path) -> Finding:
     """nginx makes its sockets for everybody (0666), so the directory has to keep others out."""
     what, fix = "the control path is closed to others", f"chmod 0750 {socket.parent}, and give it the agent's group"
     try:

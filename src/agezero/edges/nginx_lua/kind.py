@@ -6,9 +6,8 @@ from pathlib import Path
 
 from agezero.config.edges import Nginx
 from agezero.edges.kinds import DriverKind, OpenEdge
-from agezero.edges.mapped import CAPABILITIES
 from agezero.edges.nginx_lua.config import Options, files_as_text
-from agezero.edges.nginx_lua.driver import NginxLuaDriver
+from agezero.edges.nginx_lua.driver import CAPABILITIES, NginxLuaDriver
 from agezero.edges.nginx_lua.examine import examine
 from agezero.edges.slots import SlotFile
 
@@ -31,7 +30,7 @@ def _configuration(options: Nginx, folder: Path) -> str:
 KIND = DriverKind(
     title="nginx (own, Lua)",
     capabilities=CAPABILITIES,
-    notes={},
+    notes={"tag": "in locations with `agezero-tagged.conf`; in others it purges everything"},
     open=_open,
     configuration=_configuration,
     examine=examine,
