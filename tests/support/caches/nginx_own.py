@@ -123,6 +123,9 @@ class OwnNginxEdge(CacheEdge):
             location=location,
             main=tagged if ours and without != "race" else f'proxy_cache_key "$scheme$host$request_uri"; {location}',
             epoch=epoch,
+            canary=self.canary,
+            canary_zone="off" if without == "cache" else "one",
+            more=more,
             sliced=_SLICED.format(location=location, epoch=epoch) if self.slices else "",
         )
         (self.home / "nginx.conf").write_text(conf)
