@@ -15,7 +15,7 @@ import pytest
 from agezero import wire
 from agezero.config import Config, read_config
 from support.api import ENDPOINT, running_api
-from support.console import Console, blocks, commands
+from support.doc_console import Console, blocks, commands
 from support.origin import running_origin
 from support.programs import require
 from support.receiver import Receiver, running_receiver

@@ -16,7 +16,8 @@ import pytest
 from support.machine import KEY, Machine, machine
 from support.origin import running_origin
 from support.programs import require
-from support.service import Service
+from support.receiver import running_receiver
+from support.service import Service, running_service
 from support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -173,3 +174,31 @@ def _edge(here: Machine, name: str) -> float:
 
 def _samples(here: Machine) -> dict[str, float]:
     return samples(httpx.get(f"http://{here.api}/metrics").text)
+
+
+def test_what_keys_webhooks_and_readers_do_is_counted(tmp_path: Path) -> None:
+    with (
+        running_service(tmp_path, config="[limits]\npurges_per_s = 1\n[webhooks]\nallow_private = true\n") as service,
+        running_receiver() as receiver,
+    ):
+        receiver.answer = 410
+        with httpx.Client(base_url=service.url, auth=(service.key, ""), timeout=30) as client:
+
+            def now() -> dict[str, float]:
+                return samples(client.get("/metrics").text)
+
+            assert now()['agezero_rate_limited_total{call="native-purge"}'] == 0, "it is there before the first one, or that would be no rise"
+            client.post("/v1/keys", json={"name": "made"}).raise_for_status()
+            client.post("/v1/webhooks", json={"url": receiver.url, "events": ["purge.completed"]}).raise_for_status()
+            answers = [client.post("/v1/purges", json={"urls": [f"{service.edge}/{number}"]}).status_code for number in range(20)]
+            assert now()['agezero_rate_limited_total{call="native-purge"}'] == answers.count(429) > 0
+            assert httpx.get(f"{service.url}/v1/edges").status_code == 401
+            assert now()['agezero_failed_attempts_total{why="no_key"}'] == 1
+            wait_for(lambda: now().get('agezero_audit_rows_total{action="key.create"}') == 1, "the audit has its row")
+            wait_for(lambda: now()["agezero_webhooks_stopped"] == 1, "the receiver is gone")
+            assert (now()["agezero_webhooks"], now()['agezero_webhook_attempts_total{result="failed"}']) == (1, 1)
+            with client.stream("GET", "/v1/events") as stream:
+                next(stream.iter_lines())
+                assert now()["agezero_streams_open"] == 1
+            wait_for(lambda: now()["agezero_streams_open"] == 0, "the reader is gone")
+            assert now()['agezero_database_size_bytes{file="wal"}'] > 0
