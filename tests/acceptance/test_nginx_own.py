@@ -169,11 +169,8 @@ def test_without_the_bypass_an_error_serves_what_was_purged(origin: ScriptedOrig
 
 def test_a_lease_before_the_table_is_refused(origin: ScriptedOrigin, tmp_path: Path) -> None:
     """nginx reads another file than the agent writes: it stays fenced, and no lease is given."""
-    edit = ("agezero-location.conf", "/table", "/elsewhere")
-    control = ("agezero-http.conf", "/table", "/elsewhere")
-    with running_nginx_lua(origin.url, tmp_path, edit=edit, opened=False) as lost:
-        file = lost.options.folder / control[0]
-        file.write_text(file.read_text().replace(*control[1:]))
+    with running_nginx_lua(origin.url, tmp_path, opened=False) as lost:
+        lost.edit(*((f"agezero-{name}.conf", "/table", "/elsewhere") for name in ("http", "location", "tagged")))
         lost.restart()
         with pytest.raises(DriverFailed, match="does not read the purge table"):
             lost.open()
