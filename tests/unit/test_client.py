@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from agezero.client import (
@@ -25,6 +26,7 @@ from agezero.client import (
 from agezero.client.flows import Base, EventReader, Pause, Request, Response
 from agezero.config import Config, Limits
 from agezero.control import EdgeView
+from agezero.wire import ProblemDetails, PurgeDetail
 from support.api import ENDPOINT, KEY, Api, running_api
 from support.service import free_address
 
@@ -216,6 +218,21 @@ def test_a_wait_asks_for_no_longer_than_is_left() -> None:
     with pytest.raises(WaitTimeout):
         drive(flows.wait(Base("http://api", clock), "0" * 24, 31.5), clock, slow)
     assert asked == ["30s", "1s", "0.5s"]
+
+
+def test_a_wait_tells_what_is_known_and_a_status_that_is_not_known_in_time_is_a_timeout() -> None:
+    clock, known = _Clock(), list[PurgeDetail]()
+    pending = msgspec.json.encode(PurgeDetail("0" * 24, "pending", True, "hard", (), "", "", None, None, None, None, ()))
+    unknown = msgspec.json.encode(ProblemDetails("about:blank", "The status is not known at the moment.", 503))
+
+    def answer(request: Request) -> Response:
+        clock.s += float(request.query["wait"][:-1])
+        return Response(200, pending) if clock.s < 2 else Response(503, unknown, retry_after_s=5)
+
+    with pytest.raises(WaitTimeout, match=r"after 4 s") as caught:
+        drive(flows.wait(Base("http://api", clock), "0" * 24, 4, known.append), clock, answer)
+    assert len(known) == 3
+    assert caught.value.detail == known[-1]
 
 
 def test_lines_of_a_stream() -> None:
