@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import wrk
 from bench.harness import ROOT, Figure, Scale, Tick, at_least, beside, in_turn
-from bench.service import AUTHORIZATION, PURGES, Service, constant, service
+from bench.service import AUTHORIZATION, PURGES, Service, committing, constant, service
 
 CONNECTIONS = 64
 _SCRIPT = """
@@ -23,15 +23,16 @@ end
 
 
 def parts(scale: Scale) -> int:
-    return 3 * scale.rounds
+    return 4 * scale.rounds
 
 
 def measure(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
-    with service(folder / "service") as ours, constant(folder) as bare:
+    with service(folder / "service") as ours, constant(folder) as bare, committing(folder) as least:
         samples = in_turn(
             {
                 "ours": lambda: purge(ours.address, ours, scale.seconds),
                 "group commit": lambda: _group_commit(folder / "peer", scale.seconds),
+                "least": lambda: purge(least, ours, scale.seconds),
                 "bare": lambda: purge(bare, ours, scale.seconds),
             },
             scale.rounds,
@@ -41,6 +42,7 @@ def measure(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
     committed = f"the same rows straight into SQLite by one thread, {CONNECTIONS} to a commit"
     return [
         beside(what, samples, "ours", "group commit", committed, at_least(0.25, 0.4)),
+        beside(what, samples, "ours", "least", "the least durable API on the same server: reads the URL, group commit, 201", at_least(0.25, 0.4)),
         Figure(what, statistics.median(samples["ours"]), "/s", "", at_least(4000, 8000), "median"),
         beside(what, samples, "ours", "bare", "a bare ASGI application that reads the same requests and keeps nothing"),
     ]

@@ -26,7 +26,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 async def _serve(host: str, port: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with HttpServer(application, host, port):
+    async with HttpServer(application, host, port, by_rsgi=False):
         await stop.wait()
 
 

@@ -80,6 +80,15 @@ def constant(folder: Path) -> Iterator[str]:
         yield address
 
 
+@contextmanager
+def committing(folder: Path) -> Iterator[str]:
+    """The address of the least that a durable purge API can do, see :mod:`bench.committing`."""
+    address, output = free_address(), folder / "committing.log"
+    with process([sys.executable, "-m", "bench.committing", address, folder / "committing"], output) as child:
+        wait_until(lambda: answers(address, "/"), child, output)
+        yield address
+
+
 def answers(address: str, path: str) -> bool:
     """Does it answer 200?"""
     connection = http.client.HTTPConnection(address, timeout=5)

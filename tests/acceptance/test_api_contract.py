@@ -122,15 +122,17 @@ def test_forms_of_the_key_that_are_accepted(api: Api, header: str) -> None:
     assert httpx.get(f"{api.url}{PURGE}/{submit(api)}", headers={"authorization": header}).status_code == 200
 
 
-@pytest.mark.parametrize("header", [None, "", "Basic", f"Bearer {KEY}", "Basic " + base64.b64encode(b":password").decode(), "Digest a=b"])
+@pytest.mark.parametrize(
+    "header", [None, "", "Basic", f"Bearer {KEY}", "Basic " + base64.b64encode(b":password").decode(), "Digest a=b", "Basic \xe9"]
+)
 @pytest.mark.parametrize(("method", "path"), [("POST", PURGE), ("GET", f"{PURGE}/{'0' * 24}")])
 def test_no_key_is_401(api: Api, header: str | None, method: str, path: str) -> None:
-    response = httpx.request(method, api.url + path, headers={} if header is None else {"authorization": header})
+    response = httpx.request(method, api.url + path, headers=[] if header is None else [(b"authorization", header.encode("latin-1"))])
     problem(response, Fault.NO_KEY)
     assert response.headers["www-authenticate"].startswith("Basic realm=")
 
 
-@pytest.mark.parametrize("header", ["Basic private_wrong_wrong_wrong", "Basic " + base64.b64encode(b"\xff\xfe:").decode(), "Basic ===", "Basic \xe9"])
+@pytest.mark.parametrize("header", ["Basic private_wrong_wrong_wrong", "Basic " + base64.b64encode(b"\xff\xfe:").decode(), "Basic ==="])
 def test_a_wrong_key_is_403(api: Api, header: str) -> None:
     problem(httpx.post(api.url + PURGE, headers=[(b"authorization", header.encode("latin-1"))], json={"url": URL}), Fault.WRONG_KEY)
     assert not api.purges.submitted

@@ -13,7 +13,7 @@ from support.programs import require
 ROOT = Path(__file__).parents[2]
 ROWS = {
     "status requests/s": 2,
-    "purges accepted/s": 3,
+    "purges accepted/s": 4,
     "POST to Completed": 4,
     "edge hits/s": 6,
     "prefix purge applied": 1,

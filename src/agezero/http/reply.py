@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from starlette.types import Send
 
+from agezero.http.rsgi import Door
+
 Header = tuple[bytes, bytes]
 
 JSON: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
@@ -51,6 +53,9 @@ def new_request_id() -> bytes:
 
 async def send_reply(send: Send, reply: Reply, rate: RateHeaders, request_id: bytes | None = None) -> None:
     """Send ``reply`` as one response."""
-    headers = [*reply.headers, (b"x-ik-requestid", request_id or _next_uuid()), *rate]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    chosen = request_id or _next_uuid()
+    if isinstance(send, Door):
+        send.answer(reply.status, (*reply.headers, *rate), ("x-ik-requestid", chosen.decode()), reply.body)
+        return
+    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, (b"x-ik-requestid", chosen), *rate]})
     await send({"type": "http.response.body", "body": reply.body})

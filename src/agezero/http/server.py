@@ -21,6 +21,7 @@ from granian.server.embed import Server as GranianServer
 from starlette.types import ASGIApp
 
 from agezero.http.listeners import BACKLOG, bind, prefer_newer
+from agezero.http.rsgi import rsgi
 from agezero.tls import CertificateFiles
 
 HANDSHAKE_S = 10.0
@@ -35,10 +36,13 @@ class HttpServer:
     """Serves ``app`` on ``host`` and ``port`` (0: any free one) in the running event loop, over TLS where there is a ``certificate``.
 
     >>> async with HttpServer(app, "127.0.0.1", 0) as server: ...
+
+    ``by_rsgi`` off: by Granian's own ASGI, which is slower.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int, certificate: CertificateFiles | None = None) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, host: str, port: int, certificate: CertificateFiles | None = None, *, by_rsgi: bool = True) -> None:
+        self._app: Any = rsgi(app) if by_rsgi else app
+        self._interface = Interfaces.RSGI if by_rsgi else Interfaces.ASGINL
         self._certificate = certificate
         self._host = host
         self._listener = bind(host, port, renewable=certificate is not None)
@@ -103,7 +107,7 @@ class HttpServer:
         return certificate
 
     def _begin(self, listener: socket.socket, certificate: CertificateFiles | None) -> None:
-        server = self._server = _Embedded(self._app, listener, certificate)
+        server = self._server = _Embedded(self._app, self._interface, listener, certificate)
         server.serving = asyncio.create_task(server.serve(), name="http")
         server.serving.add_done_callback(lambda _: self._ended.set() if server is self._server else None)
 
@@ -111,14 +115,12 @@ class HttpServer:
 class _Embedded(GranianServer):
     """Granian with our socket; its own messages go to the root logger from ``error`` up: it has nothing to tell an operator below that."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, certificate: CertificateFiles | None) -> None:
+    def __init__(self, app: Any, interface: Interfaces, listener: socket.socket, certificate: CertificateFiles | None) -> None:
         logging: dict[str, Any] = {"loggers": {"_granian": {"handlers": [], "propagate": True}}}
         tls: dict[str, Any] = {"ssl_protocol_min": SSLProtocols.tls12}
         if certificate is not None:
             tls |= {"ssl_cert": certificate.certificate, "ssl_key": certificate.key}
-        super().__init__(
-            app, interface=Interfaces.ASGINL, websockets=False, backlog=BACKLOG, log_level=LogLevels.error, log_dictconfig=logging, **tls
-        )
+        super().__init__(app, interface=interface, websockets=False, backlog=BACKLOG, log_level=LogLevels.error, log_dictconfig=logging, **tls)
         self._listener = listener
         self.serving: asyncio.Task[None] | None = None
         self._retired = False
