@@ -39,9 +39,7 @@ class NginxLuaEdge(OwnNginxEdge):
         super().__init__(data, canary)
         self.program, *self.modules = [str(find(name)) for name in NGINX]
         self.options = Options(folder=self.folder, table=self.home / "table", socket=self.socket, canary=self.canary)
-        self.described = Nginx(
-            name="nginx", table=str(self.options.table), control=str(self.socket), front=self.url, canary=self.canary, slots=slots
-        )
+        self.described = Nginx(name="nginx", table=str(self.options.table), control=str(self.socket), front=self.url, canary=self.canary, slots=slots)
         write(self.options)
         self.edit(edit, _OFF.get(without))
         self.configure(origin, without, workers, more)
