@@ -199,6 +199,6 @@ def test_what_keys_webhooks_and_readers_do_is_counted(tmp_path: Path) -> None:
             assert (now()["agezero_webhooks"], now()['agezero_webhook_attempts_total{result="failed"}']) == (1, 1)
             with client.stream("GET", "/v1/events") as stream:
                 next(stream.iter_lines())
-                assert now()["agezero_streams_open"] == 1
+                wait_for(lambda: now()["agezero_streams_open"] == 1, "the stream is counted")
             wait_for(lambda: now()["agezero_streams_open"] == 0, "the reader is gone")
             assert now()['agezero_database_size_bytes{file="wal"}'] > 0

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agezero.config.edges import NginxNjs
 from agezero.edges.nginx.binary import find_nginx
 from agezero.edges.nginx_njs.config import Options, write
 from agezero.edges.nginx_njs.driver import NginxNjsDriver
@@ -18,15 +19,18 @@ _OFF = {"fence": ("settings.js", '"lease_checked": true', '"lease_checked": fals
 
 
 class NginxNjsEdge(OwnNginxEdge):
-    """``without``: "race" (the plain key), "fence", "include" (no AgeZero at all). ``edit``: of what is shipped."""
+    """``without``: "race" (the plain key), "fence", "include" (no AgeZero at all), "cache" (for the canary). ``edit``: of what is shipped."""
 
     slices = False
 
-    def __init__(self, origin: str, data: Path, *, without: str = "", edit: Edit | None = None, workers: int = 2, slots: int = 2**14) -> None:
-        super().__init__(data)
+    def __init__(
+        self, origin: str, data: Path, *, without: str = "", edit: Edit | None = None, workers: int = 2, slots: int = 2**14, canary: str = ""
+    ) -> None:
+        super().__init__(data, canary)
         nginx = find_nginx()
         self.program, self.modules = str(nginx.binary), [str(nginx.module)] if nginx.module else []
-        self.options = Options(folder=self.folder, socket=self.socket, slots=slots)
+        self.options = Options(folder=self.folder, socket=self.socket, slots=slots, canary=self.canary)
+        self.described = NginxNjs(name="nginx-njs", control=str(self.socket), front=self.url, canary=self.canary, slots=slots)
         write(self.options)
         self.edit(edit, _OFF.get(without))
         self.configure(origin, without, workers)
