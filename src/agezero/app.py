@@ -20,7 +20,7 @@ import uvloop
 
 from agezero.agent import Agent
 from agezero.audit import Audit
-from agezero.background import background
+from agezero.background import background, threads_ended
 from agezero.config import Api, Config, Edge, parse_address
 from agezero.control import Control
 from agezero.core.purge import RequestIds
@@ -86,19 +86,20 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
         application = build_application(config, control, keys, metrics, native)
         http = HttpServer(application, address.host, address.port, certificate)
         purge_log.start()
-        async with (
-            running_edges(edges, purge_log, control) as agents,
-            background(control.run(), _refresh(keys), _started(control, agents), native.audit.run(), native.webhooks.run()),
-            http,
-            background(*([follow(certificate, http.renew)] if certificate else [])),
-        ):
-            try:
-                yield http
-            finally:
-                log.info("stopping")
-                control.progress.close()  # who waits is let go now, and need not be cut off
-        await native.audit.flush()
-        await purge_log.stop()
+        async with threads_ended():
+            async with (
+                running_edges(edges, purge_log, control) as agents,
+                background(control.run(), _refresh(keys), _started(control, agents), native.audit.run(), native.webhooks.run()),
+                http,
+                background(*([follow(certificate, http.renew)] if certificate else [])),
+            ):
+                try:
+                    yield http
+                finally:
+                    log.info("stopping")
+                    control.progress.close()  # who waits is let go now, and need not be cut off
+            await native.audit.flush()
+            await purge_log.stop()
 
 
 @contextlib.contextmanager
