@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import sqlite3
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
@@ -122,7 +121,7 @@ def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeySt
             native = Native(Journal(control, history), Audit(connections[4], history), webhooks)
             first = keys.first()
         if first:
-            _tell(f"A private key was made for you; it is shown only now:\n\n    {first}\n")
+            _show(first)
         yield purge_log, edges, keys, control, native
 
 
@@ -159,5 +158,17 @@ async def _refresh(keys: KeyStore) -> None:
             log.warning("keys not read again", error=str(error))
 
 
+def _show(key: str) -> None:
+    try:
+        print(f"A private key was made for you; it is shown only now:\n\n    {key}\n", flush=True)
+    except OSError as error:
+        raise UserError(
+            f"a private key was made for you, but can not be shown: {error.strerror}",
+            "make room where the output goes, and make another: agezero keys create NAME --permission admin",
+        ) from None
+
+
 def _tell(text: str) -> None:
-    print(text, file=sys.stdout, flush=True)
+    """Where the output goes to a disk that is full, the service has to go on all the same."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
