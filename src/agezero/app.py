@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import sqlite3
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
@@ -21,7 +20,7 @@ import uvloop
 from agezero import logs, tracing
 from agezero.agent import Agent
 from agezero.audit import Audit
-from agezero.background import background
+from agezero.background import background, threads_ended
 from agezero.config import Api, Config, Edge, parse_address
 from agezero.control import Control
 from agezero.core.purge import RequestIds
@@ -92,20 +91,21 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
         logged = RequestLog(application, reads=config.logging.requests == "all") if config.logging.requests != "none" else application
         http = HttpServer(logged, address.host, address.port, certificate)
         purge_log.start()
-        async with (
-            running_edges(edges, purge_log, control) as agents,
-            background(control.run(), _refresh(keys), _started(control, agents), native.audit.run(), native.webhooks.run()),
-            native.fronts,
-            http,
-            background(*([follow(certificate, http.renew)] if certificate else [])),
-        ):
-            try:
-                yield http
-            finally:
-                log.info("stopping")
-                control.progress.close()  # who waits is let go now, and need not be cut off
-        await native.audit.flush()
-        await purge_log.stop()
+        async with threads_ended():
+            async with (
+                running_edges(edges, purge_log, control) as agents,
+                background(control.run(), _refresh(keys), _started(control, agents), native.audit.run(), native.webhooks.run()),
+                native.fronts,
+                http,
+                background(*([follow(certificate, http.renew)] if certificate else [])),
+            ):
+                try:
+                    yield http
+                finally:
+                    log.info("stopping")
+                    control.progress.close()  # who waits is let go now, and need not be cut off
+            await native.audit.flush()
+            await purge_log.stop()
 
 
 @contextlib.contextmanager
@@ -151,7 +151,7 @@ def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeySt
             native = Native(Journal(control, history), Audit(connections[4], history), webhooks, Fronts(fronts(config)))
             first = keys.first()
         if first:
-            _tell(f"A private key was made for you; it is shown only now:\n\n    {first}\n")
+            _show(first)
         yield purge_log, edges, keys, control, native
 
 
@@ -188,5 +188,17 @@ async def _refresh(keys: KeyStore) -> None:
             log.warning("keys not read again", error=str(error))
 
 
+def _show(key: str) -> None:
+    try:
+        print(f"A private key was made for you; it is shown only now:\n\n    {key}\n", flush=True)
+    except OSError as error:
+        raise UserError(
+            f"a private key was made for you, but can not be shown: {error.strerror}",
+            "make room where the output goes, and make another: agezero keys create NAME --permission admin",
+        ) from None
+
+
 def _tell(text: str) -> None:
-    print(text, file=sys.stdout, flush=True)
+    """Where the output goes to a disk that is full, the service has to go on all the same."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)

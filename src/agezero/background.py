@@ -17,3 +17,15 @@ async def background(*work: Coroutine[object, object, None]) -> AsyncIterator[No
         finally:
             for task in tasks:
                 task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def threads_ended() -> AsyncIterator[None]:
+    """On leaving, wait for what ``asyncio.to_thread`` began.
+
+    A task that is cancelled leaves its thread behind, and SQLite that is closed beneath a thread kills the process.
+    """
+    try:
+        yield
+    finally:
+        await asyncio.get_running_loop().shutdown_default_executor()

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from agezero.edges.nginx import process
 from agezero.edges.nginx.binary import NginxMissing, find_nginx
 from agezero.edges.nginx.config import layout, sweep, wipe_cache
 from agezero.edges.nginx.errors import EdgeUnusable, explain
@@ -227,3 +228,17 @@ WRONG: dict[str, list[object]] = {
 def test_wrong_settings_are_refused(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{name} is .*expected"):
         EdgeSettings(**{"origin": "http://127.0.0.1:1", name: value})  # type: ignore[arg-type]
+
+
+SLOW_TO_DIE = "import signal, time\nsignal.signal(signal.SIGQUIT, lambda *_: (time.sleep(0.5), exit()))\nprint('here', flush=True)\nsignal.pause()"
+
+
+def test_an_nginx_that_is_replaced_has_closed_its_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that exits can no longer be told by its directory, while it holds its port: the next one would not get it."""
+    with subprocess.Popen([sys.executable, "-c", SLOW_TO_DIE], stdout=subprocess.PIPE) as dying:
+        assert dying.stdout
+        dying.stdout.readline()
+        found = iter([[dying.pid]])
+        monkeypatch.setattr(process, "running", lambda _: next(found, []))
+        asyncio.run(process.end(tmp_path))
+        assert dying.poll() is not None

@@ -19,6 +19,8 @@ _WITHIN_PART = 0.2
 _IMPATIENT_PART = 0.3
 _DRIVER_TIMEOUT_S = 10.0
 _LONG_PART = 0.05
+_START_S = 30.0
+_POLL_S = 0.05
 _FULL_AT_BYTES = (1, 4096, 65_536)
 
 
@@ -31,6 +33,7 @@ class Faults:
         self._kinds: dict[str, Callable[[], Awaitable[None]]] = {name: kind for name, kind in self._all().items() if kinds is None or name in kinds}
         self._long = long
         self._within = False
+        self._may_refuse = 0
         self.counts: Counter[str] = Counter()
 
     async def run(self, until_s: float) -> None:
@@ -39,6 +42,7 @@ class Faults:
         while clock() < until_s:
             await asyncio.sleep(self._chance.uniform(*_QUIET_S))
             await self._one()
+            await self._after_a_start_on_a_full_disk()
             if not self._machine.up:
                 raise AssertionError(f"the service ended by itself with {self._machine.process.returncode}:\n{self._machine.output[-3000:]}")
 
@@ -97,9 +101,19 @@ class Faults:
             await self._pass(self._outlast_lease_s())
 
     async def _fill_disk(self) -> None:
-        was_ready = await self._machine.is_ready()
+        if not await self._machine.is_ready():
+            self._may_refuse = self._machine.process.pid
         with self._machine.disk_full(self._chance.choice(_FULL_AT_BYTES)):
             await self._pass(self._chance.uniform(0.3, 2))
-        if not self._machine.up and not was_ready:  # it may refuse to start on a full disk, never end because of one
+
+    async def _after_a_start_on_a_full_disk(self) -> None:
+        """The one process that was starting may have refused to, at once or in a moment; who was ready may never end because of a full disk."""
+        pid, self._may_refuse = self._may_refuse, 0
+        if pid != self._machine.process.pid:
+            return
+        async with asyncio.timeout(_START_S):
+            while self._machine.up and not await self._machine.is_ready():  # noqa: ASYNC110 (another process cannot set an event here)
+                await asyncio.sleep(_POLL_S)
+        if not self._machine.up:
             self.counts["start refused"] += 1
             self._machine.start()

@@ -18,7 +18,7 @@ import msgspec
 
 from agezero.agent import Agent
 from agezero.audit import Audit
-from agezero.background import background
+from agezero.background import background, threads_ended
 from agezero.config import Config
 from agezero.control import Control
 from agezero.core.purge import RequestIds
@@ -107,19 +107,20 @@ def running_api(config: Config | None = None, data: Path | None = None, edges: i
             log.start()
             app = build_application(config, purges, keys, HttpMetrics(), native)
             agents = [Agent("edge", edge, log, control, store)] if edges else []
-            async with (
-                background(control.run(), native.audit.run(), webhooks.run(), *(agent.run() for agent in agents)),
-                HttpServer(app, "127.0.0.1", 0) as server,
-            ):
-                for agent in agents:
-                    await agent.serving.wait()
-                running.append(_Running(server.port, asyncio.get_running_loop(), stop, native, edge, log, app.served))
-                control.started = True
-                started.set()
-                await stop.wait()
-                control.progress.close()
-            await native.audit.flush()
-            await log.stop()
+            async with threads_ended():
+                async with (
+                    background(control.run(), native.audit.run(), webhooks.run(), *(agent.run() for agent in agents)),
+                    HttpServer(app, "127.0.0.1", 0) as server,
+                ):
+                    for agent in agents:
+                        await agent.serving.wait()
+                    running.append(_Running(server.port, asyncio.get_running_loop(), stop, native, edge, log, app.served))
+                    control.started = True
+                    started.set()
+                    await stop.wait()
+                    control.progress.close()
+                await native.audit.flush()
+                await log.stop()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()

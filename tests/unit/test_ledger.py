@@ -292,6 +292,20 @@ def test_a_shorter_lease_counts_only_once_no_longer_one_can_be_in_force() -> Non
     assert ledger.renew("edge", token + 2, 0, 0.0)[-1] == Grant("edge", token + 2, 3.0)
 
 
+def test_a_lease_longer_than_usual_counts_on_when_its_edge_is_taken_over() -> None:
+    ledger = ledger_at(0)
+    carry_out(ledger, ledger.join("edge", 0, True, 0.0, lease_s=60.0))
+    carry_out(ledger, ledger.renew("edge", 1, 0, 0.0)[:-1])
+    carry_out(ledger, ledger.join("edge", 0, True, 0.0))
+    assert ledger_at(0, [ledger.members["edge"].record]).next_expiry_s() == 60.0 + MARGIN_S
+
+
+def test_what_an_edge_does_is_on_record() -> None:
+    ledger = ledger_at(0)
+    carry_out(ledger, ledger.join("edge", 0, True, 0.0, does=("url", "fences")))
+    assert ledger.members["edge"].record.does == ("url", "fences")
+
+
 def test_after_a_restart_the_lease_that_was_granted_counts_not_the_new_setting() -> None:
     granted_long = Record("edge", fenced=False, lease_s=60.0)
     assert ledger_at(0, [granted_long]).next_expiry_s() == 60.0 + MARGIN_S

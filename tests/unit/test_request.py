@@ -67,6 +67,44 @@ def test_what_makes_no_sense_is_named(asked: dict[str, Any], where: str, why: st
     assert re.search(why, wrong.why)
 
 
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({}, "nothing to purge is named; expected urls, prefixes, tags, hosts, assets or everything"),
+        ({"prefixes": ["https://cdn.example.com/site/*"]}, "a prefix needs no *; it names all that begins so"),
+        ({"assets": ["https://cdn.example.com/site/*"]}, "an asset is one file; leave the * off, its transformations are included"),
+        ({"hosts": ["a/b"]}, "a host is a name with or without a port, such as cdn.example.com; for a URL there are urls and prefixes"),
+        (
+            {"urls": ["https://cdn.example.com/x"]},
+            "the url 'cdn.example.com/x' is not under an endpoint of this service (cdn.example.com/site/, other.example.com/)",
+        ),
+        ({"hosts": ["a.example.com"]}, "the host 'a.example.com' is not served here as a whole"),
+    ],
+)
+def test_it_is_said_in_words(asked: dict[str, Any], why: str) -> None:
+    assert [wrong.why for wrong in ask(**asked).wrong] == [why]
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "why"),
+    [
+        ((), {"urls": ["https://cdn.example.com/site/x"]}, "the url 'cdn.example.com/site/x' is not under an endpoint of this key (none)"),
+        ((), {"hosts": ["other.example.com"]}, "the host 'other.example.com' is not this key's as a whole"),
+    ],
+)
+def test_what_a_key_may_not_is_said_in_words(key: tuple[Endpoint, ...], asked: dict[str, Any], why: str) -> None:
+    assert [wrong.why for wrong in ask(key, **asked).wrong] == [why]
+
+
+def test_a_tag_may_be_long_and_of_any_printable_characters() -> None:
+    tags = ["X" * 1024, "product:1;x=~!"]
+    assert ask(tags=tags).selectors == tuple(Selector(Kind.TAG, tag) for tag in tags)
+
+
+def test_what_an_edge_widens_to_is_said_in_words() -> None:
+    assert does_not_do([Selector(Kind.URL, "cdn.example.com/a")], False, ["prefix", "everything"]) == ("prefixes",)
+
+
 def test_all_that_is_wrong_is_said_at_once() -> None:
     wrong = ask(urls=["a", "https://cdn.example.com/site/x", "https://foreign.example.com/"], tags=[" "]).wrong
     assert [(each.where, each.allowed) for each in wrong] == [("urls/0", True), ("urls/2", False), ("tags/0", True)]
@@ -79,7 +117,8 @@ def test_any_wildcard_where_the_service_allows_it() -> None:
 def test_too_many() -> None:
     urls = [f"https://cdn.example.com/site/{number}" for number in range(SELECTORS_MAX)]
     assert not ask(urls=urls).wrong
-    assert "1001 were asked for" in ask(urls=[*urls, urls[0]]).wrong[0].why
+    wrong = ask(urls=[*urls, urls[0]]).wrong[0]
+    assert (wrong.where, "1001 were asked for" in wrong.why) == ("", True)
 
 
 MINE = (parse_endpoint("https://cdn.example.com/site/mine"),)
@@ -111,7 +150,8 @@ def test_a_key_purges_within_its_endpoints(key: tuple[Endpoint, ...] | None, ask
 
 def test_everything_needs_a_key_without_endpoints() -> None:
     assert not ask(everything=True).wrong
-    assert "may not purge everything" in ask(MINE, everything=True).wrong[0].why
+    wrong = ask(MINE, everything=True).wrong[0]
+    assert (wrong.where, "may not purge everything" in wrong.why) == ("everything", True)
 
 
 FORMS = [
@@ -127,6 +167,12 @@ FORMS = [
     "https://cdn.example.com/site/ik-seo/photos/2024/cat/a-nice-name.jpg",
     "https://cdn.example.com/site/ik-seo/tr:w-100/photos/2024/cat/a-nice-name.jpg",
 ]
+
+
+def test_a_name_with_several_dots_loses_only_the_last_part_in_an_seo_url() -> None:
+    understood = ask(assets=["https://cdn.example.com/site/a.min.js"])
+    assert Selector(Kind.PREFIX, "cdn.example.com/site/ik-seo/a.min/") in understood.selectors
+    assert Selector(Kind.PREFIX, "cdn.example.com/site/ik-seo/a/") not in understood.selectors
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -46,6 +46,20 @@ def test_thinned_out_it_is_bounded_and_never_says_a_time_too_early(steps: list[t
         assert said is None or true is None or true <= said <= at
 
 
+def test_a_report_that_says_nothing_new_takes_no_room() -> None:
+    line = Timeline()
+    for at in (100, 200, 300):
+        line.reached(5, at)
+    assert len(line) == 1
+
+
+def test_it_keeps_as_many_points_as_it_may() -> None:
+    line = Timeline(8)
+    for mark in range(8):
+        line.reached(mark, 10 * mark)
+    assert [line.when(mark) for mark in range(8)] == [None, 10, 20, 30, 40, 50, 60, 70]
+
+
 def test_it_needs_some_points() -> None:
     with pytest.raises(ValueError, match="at least 4"):
         Timeline(3)

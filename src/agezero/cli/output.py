@@ -42,12 +42,16 @@ _STYLES = {"bad": "\x1b[1;31m", "careful": "\x1b[33m", "good": "\x1b[32m", "asid
 
 def data(text: str) -> None:
     """One line of what was asked for."""
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except OSError as failure:
+        raise CommandFailed(Exit.FAILED, f"the output could not be written: {failure.strerror}", "make room where it goes") from None
 
 
 def note(text: str) -> None:
-    """One line about what goes on."""
-    print(text, file=sys.stderr, flush=True)
+    """One line about what goes on. Where nobody can read it, the command goes on all the same."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def error(message: str, hint: str = "") -> None:

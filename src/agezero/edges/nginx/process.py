@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 
 import httpx
@@ -230,23 +231,35 @@ def running(home: Path) -> list[int]:
 
 async def end(home: Path, *, at_once: bool = False) -> None:
     """End every process of the edge in ``home``: asked first, killed at last. ``at_once``: killed."""
-    for number, patience_s in _ENDINGS[-1:] if at_once else _ENDINGS:
-        for pid in running(home):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        if await _gone(home, patience_s):
-            return
+    with contextlib.ExitStack() as closing:
+        dying: dict[int, int] = {}
+        for number, patience_s in _ENDINGS[-1:] if at_once else _ENDINGS:
+            for pid in running(home):
+                with contextlib.suppress(ProcessLookupError):
+                    if pid not in dying:
+                        dying[pid] = os.pidfd_open(pid)
+                        closing.callback(os.close, dying[pid])
+                    signal.pidfd_send_signal(dying[pid], number)
+            if await _gone(home, dying.values(), patience_s):
+                return
     raise EdgeUnusable(f"nginx does not end: {running(home)}", "it may hang in a broken file system; end it by hand")
 
 
-async def _gone(home: Path, patience_s: float) -> bool:
+async def _gone(home: Path, dying: Iterable[int], patience_s: float) -> bool:
+    """``dying``: pidfds. A process that exits has no working directory any more, and so is not ``running``, before its sockets are closed."""
     clock = asyncio.get_running_loop().time
     deadline_s = clock() + patience_s
-    while running(home):
+    while running(home) or not all(map(_ended, dying)):
         if clock() > deadline_s:
             return False
         await asyncio.sleep(_POLL_S)
     return True
+
+
+def _ended(handle: int) -> bool:
+    looking = select.poll()
+    looking.register(handle, select.POLLIN)
+    return bool(looking.poll(0))
 
 
 def _processes() -> Iterator[int]:
