@@ -255,8 +255,8 @@ def test_every_edge_of_a_tier_is_told_what_is_released_to_it(tmp_path: Path) -> 
             machine.agent("shield", MemoryEdge())
             await leased(machine, "shield")
             told: dict[str, list[int | None]] = {"first": [], "second": []}
-            for name in told:
-                machine.control.watch(1, lambda known, name=name: told[name].append(known.released))  # type: ignore[misc]
+            for heads in told.values():
+                machine.control.watch(1, lambda known, heads=heads: heads.append(known.released))  # type: ignore[misc]
             await machine.control.submit(URL, "key")
             await until(lambda: all(1 in heads for heads in told.values()), "both know that the shield has it")
 

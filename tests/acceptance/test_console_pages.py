@@ -1,0 +1,171 @@
+"""The console in a real browser: every flow, in both sizes and themes, and axe on every page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from agezero.keys import Permission
+from support.api import ENDPOINT, KEY, Api, running_api
+from support.browser import CHROMIUM, SIZES, accessible, running_browser, window
+from support.edges import MemoryEdge
+from support.programs import require
+
+URL = f"{ENDPOINT}/photos/cat.jpg"
+FLEET = {"shield-1": 0, "varnish-1": 1, "varnish-2": 1, "squid-1": 2}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    require(CHROMIUM)
+    with running_browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Mapping[str, tuple[MemoryEdge, int]]:
+    return {name: (MemoryEdge(), tier) for name, tier in FLEET.items()}
+
+
+@pytest.fixture(scope="module")
+def server(fleet: Mapping[str, tuple[MemoryEdge, int]]) -> Iterator[Api]:
+    with running_api(fleet=fleet) as api:
+        yield api
+
+
+@pytest.fixture
+def api(server: Api, fleet: Mapping[str, tuple[MemoryEdge, int]]) -> Iterator[Api]:
+    yield server
+    for edge, _ in fleet.values():
+        server.within(edge.open.set)
+
+
+@pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
+def anywhere(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    """A window of each size in each theme."""
+    with window(browser, *request.param) as page:
+        yield page
+
+
+def enter(page: Page, api: Api, key: str = KEY, path: str = "/console") -> None:
+    page.goto(api.url + path)
+    page.get_by_label("Private key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def test_a_purge_from_the_form_to_its_completion(anywhere: Page, api: Api, fleet: Mapping[str, tuple[MemoryEdge, int]]) -> None:
+    page = anywhere
+    enter(page, api, "wrong_wrong_wrong_wrong")
+    expect(page.get_by_role("alert")).to_contain_text("cannot be authenticated")
+    accessible(page)
+    enter(page, api)
+    understood = page.get_by_label("What is understood")
+    expect(understood).to_contain_text("Name what to purge")
+    accessible(page)
+    page.get_by_label("Names, one a line").fill(f"{URL}\nhttps://foreign.example.com/")
+    expect(understood.get_by_role("alert")).to_contain_text("Line 2")
+    accessible(page)
+    page.get_by_label("Tags").check()
+    page.get_by_label("Names, one a line").fill("cats")
+    page.get_by_label("Note").fill("a new cat")
+    expect(understood).to_contain_text("widened to everything on squid-1")
+    accessible(page)
+    for name in ("varnish-1", "varnish-2", "squid-1"):
+        api.within(fleet[name][0].open.clear)
+    page.get_by_role("button", name="Purge 1 selector").click()
+    said = page.get_by_role("status")
+    expect(said).to_contain_text(
+        "1 of 4 edges confirmed. Waits for varnish-1 (still applying), varnish-2 (still applying), squid-1 (waits for tier 1)"
+    )
+    accessible(page)
+    api.within(fleet["varnish-1"][0].open.set)
+    expect(page.get_by_label("Tier 1").get_by_role("listitem").first).to_contain_text("confirmed")
+    expect(said).to_contain_text("2 of 4")
+    for name in ("varnish-2", "squid-1"):
+        api.within(fleet[name][0].open.set)
+    expect(said).to_contain_text("Completed")
+    expect(page.get_by_role("table")).to_contain_text("squid-1")
+    accessible(page)
+
+
+@pytest.mark.parametrize("path", ["purges", "edges"])
+def test_every_page_is_accessible(anywhere: Page, api: Api, path: str) -> None:
+    api.client.post("/v1/purges", json={"urls": [URL]}).raise_for_status()
+    enter(anywhere, api, path=f"/console/{path}")
+    expect(anywhere.get_by_role("heading", level=1)).to_have_text(path.capitalize())
+    expect(anywhere.get_by_role("table")).to_be_visible()
+    accessible(anywhere)
+
+
+def test_the_purge_form_needs_no_mouse(browser: Browser, api: Api) -> None:
+    with window(browser) as page:
+        page.goto(f"{api.url}/console")
+        page.keyboard.type(KEY)
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{api.url}/console")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_label("Prefixes")).to_be_checked()
+        page.keyboard.press("Tab")
+        page.keyboard.type(f"{ENDPOINT}/photos/")
+        send = page.get_by_role("button", name="Purge 1 selector")
+        expect(send).to_be_visible()
+        for _ in range(4):  # hard or soft, the note, what is understood, the button
+            page.keyboard.press("Tab")
+        expect(send).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status")).to_contain_text("Completed")
+
+
+def test_everything_asks_again(browser: Browser, api: Api) -> None:
+    with window(browser) as page:
+        enter(page, api)
+        page.get_by_label("Everything").check()
+        send = page.get_by_role("button", name="Purge everything")
+        send.click()
+        expect(page).to_have_url(f"{api.url}/console")
+        page.get_by_label("Yes, everything").check()
+        send.click()
+        expect(page).to_have_url(re.compile("/console/purges/"))
+
+
+def test_without_scripts_a_purge_takes_one_step_more(browser: Browser, api: Api) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    try:
+        page = context.new_page()
+        enter(page, api)
+        page.get_by_label("Names, one a line").fill(URL)
+        page.get_by_role("button", name="Show what it means").click()
+        page.get_by_role("button", name="Purge 1 selector").click()
+        expect(page).to_have_url(re.compile("/console/purges/"))
+    finally:
+        context.close()
+
+
+def test_the_edges_change_before_ones_eyes(browser: Browser, api: Api, fleet: Mapping[str, tuple[MemoryEdge, int]]) -> None:
+    with window(browser) as page:
+        enter(page, api, api.keys.create("reads", Permission.READ), "/console/edges")
+        row = page.get_by_role("row", name="squid-1")
+        expect(row).to_contain_text("leased")
+        fleet["squid-1"][0].broken = "connection refused"
+        try:
+            api.client.post("/v1/purges", json={"urls": [URL]})
+            expect(row).to_contain_text("connection refused")
+        finally:
+            fleet["squid-1"][0].broken = ""
+        expect(row).not_to_contain_text("connection refused", timeout=20_000)
+
+
+def test_one_signs_out(browser: Browser, api: Api) -> None:
+    with window(browser) as page:
+        enter(page, api, path="/console/edges")
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("Private key")).to_be_visible()
+        page.goto(f"{api.url}/console/purges")
+        expect(page.get_by_label("Private key")).to_be_visible()
