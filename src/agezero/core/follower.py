@@ -263,11 +263,14 @@ class Follower:
                 self._loaded = self._seen
                 return [*self._move(Position(asked.seq, asked.epoch)), *self._settle(now_s)]
             case Install():
-                self._lease.until_s = asked.asked_at_s + asked.length_s
-                self._lease.ask_at_s = asked.asked_at_s + asked.length_s * self.limits.renew_part
-                if self.state in ACTIVE and not self._lease_over(now_s):
-                    self.state = State.FOLLOWING
+                self._installed(asked, now_s)
         return self._go_on(now_s)
+
+    def _installed(self, asked: Install, now_s: float) -> None:
+        self._lease.until_s = asked.asked_at_s + asked.length_s
+        self._lease.ask_at_s = asked.asked_at_s + asked.length_s * self.limits.renew_part
+        if self.state in ACTIVE and not self._lease_over(now_s):
+            self.state = State.FOLLOWING
 
     def _confirm(self, step: int) -> list[Effect]:
         for batch in self._batches:
