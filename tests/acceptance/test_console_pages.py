@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from agezero.config import Config, Webhooks
 from agezero.keys import Permission
 from support.api import ENDPOINT, KEY, Api, running_api
 from support.browser import CHROMIUM, SIZES, accessible, running_browser, window
 from support.edges import MemoryEdge
 from support.programs import require
+from support.receiver import running_receiver
 
 URL = f"{ENDPOINT}/photos/cat.jpg"
 FLEET = {"shield-1": 0, "varnish-1": 1, "varnish-2": 1, "squid-1": 2}
@@ -32,7 +36,7 @@ def fleet() -> Mapping[str, tuple[MemoryEdge, int]]:
 
 @pytest.fixture(scope="module")
 def server(fleet: Mapping[str, tuple[MemoryEdge, int]]) -> Iterator[Api]:
-    with running_api(fleet=fleet) as api:
+    with running_api(Config(endpoints=(ENDPOINT,), webhooks=Webhooks(allow_private=True)), fleet=fleet) as api:
         yield api
 
 
@@ -91,13 +95,35 @@ def test_a_purge_from_the_form_to_its_completion(anywhere: Page, api: Api, fleet
     accessible(page)
 
 
-@pytest.mark.parametrize("path", ["purges", "edges"])
-def test_every_page_is_accessible(anywhere: Page, api: Api, path: str) -> None:
-    api.client.post("/v1/purges", json={"urls": [URL]}).raise_for_status()
-    enter(anywhere, api, path=f"/console/{path}")
-    expect(anywhere.get_by_role("heading", level=1)).to_have_text(path.capitalize())
-    expect(anywhere.get_by_role("table")).to_be_visible()
-    accessible(anywhere)
+PAGES = {"purges": "table", "edges": "table", "latency": "img", "keys": "table", "webhooks": "table", "audit": "table"}
+"""Each with what is seen on it once there is something to see."""
+
+
+def test_every_page_is_accessible(anywhere: Page, api: Api) -> None:
+    purge_id = api.client.post("/v1/purges", json={"urls": [URL]}).raise_for_status().json()["id"]
+    api.client.get(f"/v1/purges/{purge_id}?wait=30s").raise_for_status()
+    api.keys.create("of a test", Permission.PURGE, [f"{ENDPOINT}/photos"])
+    webhook = api.client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/", "events": ["edge.fenced"]}).json()["webhook"]["id"]
+    api.client.post(f"/v1/webhooks/{webhook}/test").raise_for_status()
+    enter(anywhere, api)
+    for path, role in PAGES.items():
+        anywhere.goto(f"{api.url}/console/{path}")
+        expect(anywhere.get_by_role("heading", level=1)).to_have_text(path.capitalize())
+        expect(anywhere.get_by_role(role).first).to_be_visible()  # type: ignore[arg-type]
+        anywhere.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        accessible(anywhere)
+
+
+def test_an_empty_service_is_accessible(browser: Browser) -> None:
+    with running_api(edges=0) as api, window(browser, "narrow", "dark") as page:
+        enter(page, api)
+        for path in PAGES:
+            page.goto(f"{api.url}/console/{path}")
+            expect(page.get_by_role("heading", level=1)).to_have_text(path.capitalize())
+            accessible(page)
+        page.goto(f"{api.url}/console/none")
+        expect(page.get_by_role("alert")).to_contain_text("does not exist")
+        accessible(page)
 
 
 def test_the_purge_form_needs_no_mouse(browser: Browser, api: Api) -> None:
@@ -160,6 +186,68 @@ def test_the_edges_change_before_ones_eyes(browser: Browser, api: Api, fleet: Ma
         finally:
             fleet["squid-1"][0].broken = ""
         expect(row).not_to_contain_text("connection refused", timeout=20_000)
+
+
+def test_a_key_is_made_shown_once_and_signs_in(browser: Browser, api: Api) -> None:
+    with window(browser) as page:
+        enter(page, api, path="/console/keys")
+        page.get_by_text("Make a key").click()
+        page.get_by_label("Name").fill("made in a browser")
+        page.get_by_label("read").check()
+        page.get_by_role("button", name="Make the key").click()
+        key = page.get_by_role("status").locator("code").inner_text()
+        page.get_by_role("button", name="Copy").click()
+        expect(page.get_by_role("button", name=re.compile("Copied|Selected"))).to_be_visible()
+        page.goto(f"{api.url}/console/keys")
+        expect(page.get_by_text(key)).to_have_count(0)
+        page.get_by_role("button", name="Sign out").click()
+        enter(page, api, key)
+        expect(page.get_by_role("heading", level=1)).to_have_text("Purges")
+        expect(page.get_by_role("link", name="Keys")).to_have_count(0)
+
+
+def test_a_webhook_is_made_and_tested(browser: Browser, api: Api) -> None:
+    with window(browser) as page, running_receiver() as receiver:
+        enter(page, api, path="/console/webhooks")
+        if not page.get_by_label("URL").is_visible():
+            page.get_by_text("Make a webhook").click()
+        page.get_by_label("URL").fill(receiver.url)
+        page.get_by_role("button", name="Make the webhook").click()
+        secret = page.get_by_role("status").locator("code").inner_text()
+        hook = page.get_by_role("region", name=receiver.url)
+        hook.get_by_role("button", name="Send a test").click()
+        expect(hook.get_by_role("status")).to_contain_text("The test was delivered")
+        expect(hook.get_by_role("table")).to_contain_text("webhook.test")
+        receiver.told[0].verify(secret)
+
+
+def test_the_audit_is_saved_as_a_file(browser: Browser, api: Api, tmp_path: Path) -> None:
+    with window(browser) as page:
+        enter(page, api, path="/console/audit")
+        page.get_by_label("Action").fill("console.sign_in")
+        page.get_by_role("button", name="Filter").click()
+        expect(page.get_by_role("row")).not_to_have_count(1)
+        with page.expect_download() as saving:
+            page.get_by_role("link", name="Export").click()
+        saving.value.save_as(tmp_path / "audit.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert {row["action"] for row in rows} == {"console.sign_in"}
+
+
+def test_a_purge_is_followed_over_a_restart(browser: Browser, tmp_path: Path) -> None:
+    """The page is told the rest by the next service, without a hand on it; the session is still good."""
+    held = MemoryEdge()
+    with window(browser) as page:
+        with running_api(data=tmp_path, fleet={"edge": (held, 0)}) as api:
+            api.within(held.open.clear)
+            purge_id = api.client.post("/v1/purges", json={"urls": [URL]}).raise_for_status().json()["id"]
+            enter(page, api, path=f"/console/purges/{purge_id}")
+            expect(page.get_by_role("status")).to_contain_text("0 of 1 edge confirmed")
+        expect(page.get_by_text("The connection is lost")).to_be_visible()
+        with running_api(data=tmp_path, fleet={"edge": (MemoryEdge(), 0)}, port=int(api.url.rpartition(":")[2])):
+            expect(page.get_by_role("status")).to_contain_text("Completed", timeout=30_000)
+            expect(page.get_by_text("The connection is lost")).to_be_hidden()
+            expect(page.get_by_role("table")).to_contain_text("confirmed")
 
 
 def test_one_signs_out(browser: Browser, api: Api) -> None:

@@ -81,11 +81,16 @@ class _Running:
 
 @contextmanager
 def running_api(
-    config: Config | None = None, data: Path | None = None, edges: int = 1, fleet: Mapping[str, tuple[MemoryEdge, int]] | None = None
+    config: Config | None = None,
+    data: Path | None = None,
+    edges: int = 1,
+    fleet: Mapping[str, tuple[MemoryEdge, int]] | None = None,
+    lease_s: float = 60,
+    port: int = 0,
 ) -> Iterator[Api]:
-    """Serve on a free port until the block ends. ``data``: a directory to find again what was there. ``fleet``: edges and tiers by name."""
+    """Serve on ``port`` (0: a free one) until the block ends. ``data``: a directory to find again what was there. ``fleet``: edges, tiers by name."""
     if data is None:
-        with TemporaryDirectory() as folder, running_api(config, Path(folder), edges, fleet) as api:
+        with TemporaryDirectory() as folder, running_api(config, Path(folder), edges, fleet, lease_s, port) as api:
             yield api
         return
     fleet = fleet or ({"edge": (MemoryEdge(), 0)} if edges else {})
@@ -100,7 +105,7 @@ def running_api(
         registry, history, rows = (open_database(data) for _ in range(3))
         hooks, ended = open_database(data), open_database(data)
         with closing(log.connection), closing(registry), closing(history), closing(rows), closing(hooks), closing(ended):
-            control = Control(log, SqliteRegistry(registry), RequestIds(SECRET), 60, 1)
+            control = Control(log, SqliteRegistry(registry), RequestIds(SECRET), lease_s, 1)
             past = SqliteHistory(history)
             events = ControlEvents(control, past)
             webhooks = Webhooks(Store(hooks), events, **msgspec.structs.asdict(config.webhooks))
@@ -111,7 +116,7 @@ def running_api(
             agents = [Agent(name, edge, log, control, MemoryStore(), tier=tier) for name, (edge, tier) in fleet.items()]
             async with (
                 background(control.run(), native.audit.run(), webhooks.run(), *(agent.run() for agent in agents)),
-                HttpServer(app, "127.0.0.1", 0) as server,
+                HttpServer(app, "127.0.0.1", port) as server,
             ):
                 for agent in agents:
                     await agent.serving.wait()

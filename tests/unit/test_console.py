@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
 
 import httpx
 import pytest
+from limits.storage import MemoryStorage
 
 from agezero.audit import Cursor
-from agezero.config import Config, Limits
+from agezero.config import Config, Limits, Webhooks
+from agezero.console.application import build_console
+from agezero.console.assets import TYPES
 from agezero.console.render import POLICY
-from agezero.console.sessions import SESSION_S
+from agezero.console.sessions import SESSION_S, Sessions
+from agezero.http.attempts import Attempts
+from agezero.http.limiter import RateLimit
+from agezero.http.metrics import HttpMetrics
+from agezero.http.parts import Parts
 from agezero.keys import Permission
 from support.api import ENDPOINT, KEY, Api, running_api
 from support.console import post, sign_in, signed_in, token
+from support.receiver import running_receiver
 from support.sse import fragments
 from support.waiting import wait_for
 
 URL = f"{ENDPOINT}/cat.jpg"
 SESSION = "agezero-session"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +184,10 @@ def test_a_cookie_that_was_tampered_with_is_none(api: Api, admin: httpx.Client) 
 
 # What guards the pages
 
-PAGES = ["/console", "/console/purges", "/console/edges", "/console/sign-in", "/console/none"]
+PAGES = [
+    *("/console", "/console/purges", "/console/edges", "/console/latency", "/console/keys", "/console/webhooks", "/console/audit"),
+    *("/console/sign-in", "/console/none"),
+]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -224,8 +241,17 @@ WHAT = {
     "/console": (303, 200, 200),
     "/console/purges": (200, 200, 200),
     "/console/edges": (200, 200, 200),
+    "/console/latency": (200, 200, 200),
+    "/console/keys": (403, 403, 200),
+    "/console/webhooks": (403, 403, 200),
+    "/console/audit": (403, 403, 200),
+    "/console/audit/export?format=jsonl": (403, 403, 200),
     "/console/none": (404, 404, 404),
 }
+CHANGES = [
+    *("/console/keys", "/console/keys/none/roll", "/console/keys/none/revoke", "/console/edges/remove"),
+    *("/console/webhooks", "/console/webhooks/none/test", "/console/webhooks/none/rotate", "/console/webhooks/none/delete"),
+]
 
 
 @pytest.mark.parametrize("path", WHAT)
@@ -243,6 +269,27 @@ def test_who_may_only_read_purges_nothing(api: Api) -> None:
             assert (answer.status_code, "not permitted to purge" in answer.text) == (403, True)
         assert 'href="/console"' in client.get("/console/purges").text
     assert api.log.head == head
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_only_admins_change_what_concerns_the_service(api: Api, admin: httpx.Client, path: str) -> None:
+    with signed_in(api.url, key_of(api, Permission.PURGE)) as client:
+        assert post(client, path, {"overlap": "now", "name": "x"}).status_code == 403
+        assert '"/console/keys"' not in client.get("/console/edges").text, "nor are they led there"
+    assert admin.post(path, data={"overlap": "now"}).status_code == 403, "without the form's token nobody does"
+    assert post(admin, path, {"overlap": "now"}).status_code in (400, 404), "none of these is there"
+
+
+def test_every_page_is_in_the_tables(api: Api) -> None:
+    """A page that is new has to say who may see it."""
+    limit = RateLimit(MemoryStorage(), "x", 0)
+    parts = Parts(Config(), api.native, api.keys, HttpMetrics(), limit, limit, Attempts(0))
+    with closing(sqlite3.connect(":memory:")) as connection:
+        router = build_console(Sessions(b"s" * 32, connection), parts)
+    paths = {re.sub(r"\{\w+\}", "none", route.path) for route in router.routes}  # type: ignore[attr-defined]
+    told = {path.partition("?")[0] for path in (*WHAT, *CHANGES)}
+    followed = {"/console/purges/none", "/console/purges/none/events", "/console/edges/events", "/console/preview"}
+    assert paths == told - {"/console/none"} | followed | {"/console/sign-in", "/console/sign-out", "/console/static/none"}
 
 
 def test_a_bound_key_sees_and_purges_its_own_only(api: Api, admin: httpx.Client) -> None:
@@ -351,11 +398,139 @@ def test_the_edges_are_told_anew_when_they_change_and_no_longer_than_the_session
             pass
 
 
+# Latency
+
+
+def test_the_latency_of_every_edge_is_plotted_and_told_in_a_table(api: Api, admin: httpx.Client) -> None:
+    api.client.get(f"/v1/purges/{purge(admin, kind='urls', text=URL)}?wait=30s")
+    page = admin.get("/console/latency?range=5m").text
+    assert re.search(r'<svg role="img" aria-label="edge: latency. Median [^"]+ of \d+ purges', page)
+    assert re.search(r'data-label="edge" class="num">[^<]+ / [^<]+</td>', page)
+    api.within(api.edge.open.clear)
+    purge(admin, kind="urls", text=URL)
+    assert "1 selector pending" in admin.get("/console/latency").text, "what has not ended is in no plot"
+    assert admin.get("/console/latency?range=1y").status_code == 400
+
+
+def test_a_bound_key_sees_its_own_latency_only(api: Api, admin: httpx.Client) -> None:
+    purge(admin, kind="urls", text=URL)
+    with signed_in(api.url, key_of(api, Permission.READ, [f"{ENDPOINT}/nothing"])) as client:
+        assert "No purge was completed" in client.get("/console/latency").text
+
+
+# Keys
+
+
+def test_a_key_lives_in_the_console(api: Api, admin: httpx.Client) -> None:
+    asked = {"name": "deploy <1>", "permission": "purge", "endpoints": f"{ENDPOINT}/a\n\n{ENDPOINT}/b", "ends": "86400", "once": "k1"}
+    page = post(admin, "/console/keys", asked).text
+    (text,) = re.findall(r'<code id="made">(private_[^<]+)</code>', page)
+    key = api.keys.verify(text, time.time())
+    assert (key.name, key.permission, key.endpoints) == ("deploy <1>", "purge", (f"{ENDPOINT}/a", f"{ENDPOINT}/b"))  # type: ignore[union-attr]
+    assert "sent already" in post(admin, "/console/keys", asked).text, "a reload makes no other one"
+    assert text not in admin.get("/console/keys").text, "it is shown once"
+    key_id = key.id  # type: ignore[union-attr]
+    rolled = post(admin, f"/console/keys/{key_id}/roll", {"overlap": "now", "once": "k2"}).text
+    (successor,) = re.findall(r'<code id="made">(private_[^<]+)</code>', rolled)
+    assert api.keys.verify(text, time.time()) == "unknown"
+    new_id = api.keys.verify(successor, time.time()).id  # type: ignore[union-attr]
+    assert post(admin, f"/console/keys/{new_id}/revoke", {}).status_code == 303
+    assert api.keys.verify(successor, time.time()) == "unknown"
+    wait_for(lambda: ("key.revoke", "environment", new_id) in audited(api), "as the API's, it is audited")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"name": ""}, "length"),
+        ({"permission": "root"}, "Invalid enum value"),
+        ({"endpoints": "nonsense"}, "The endpoint"),
+        ({"permission": "admin", "endpoints": ENDPOINT}, "can&#39;t be bound to endpoints"),
+    ],
+)
+def test_a_key_that_is_not_possible_is_not_made(api: Api, admin: httpx.Client, wrong: dict[str, str], why: str) -> None:
+    before = len(api.keys.list())
+    answer = post(admin, "/console/keys", {"name": "x", "permission": "read", **wrong})
+    assert (answer.status_code, why in answer.text) == (400, True), answer.text
+    assert len(api.keys.list()) == before
+
+
+# Webhooks
+
+
+def test_a_webhook_lives_in_the_console() -> None:
+    with running_receiver() as receiver, running_api(Config(webhooks=Webhooks(allow_private=True))) as api, signed_in(api.url, KEY) as admin:
+        assert "No program is told anything yet" in admin.get("/console/webhooks").text
+        page = post(admin, "/console/webhooks", {"url": receiver.url, "events": "edge.fenced", "once": "w1"}).text
+        (secret,) = re.findall(r'<code id="secret">(whsec_[^<]+)</code>', page)
+        (webhook_id,) = api.native.webhooks.store.webhooks
+        tested = post(admin, f"/console/webhooks/{webhook_id}/test", {})
+        assert "The test was delivered" in tested.text
+        receiver.told[0].verify(secret)
+        receiver.answer = 500
+        part = admin.post(f"/console/webhooks/{webhook_id}/test", data={"form": token(page)}, headers={"HX-Request": "true"})
+        assert "answered 500" in part.text
+        assert "<html" not in part.text
+        assert 'class="badge bad"' in admin.get("/console/webhooks").text, "what failed is seen later too"
+        page = post(admin, f"/console/webhooks/{webhook_id}/rotate", {"overlap": "now", "once": "w2"}).text
+        assert re.search(r'<code id="secret">whsec_', page)
+        assert secret not in page
+        assert post(admin, f"/console/webhooks/{webhook_id}/delete", {}).status_code == 303
+        assert not api.native.webhooks.store.webhooks
+
+
+def test_a_webhook_that_is_not_possible_is_not_made(api: Api, admin: httpx.Client) -> None:
+    for fields in ({"url": "http://127.0.0.1/", "events": "edge.fenced"}, {"url": "https://ci.example.com/"}, {"url": "", "events": "no.such"}):
+        answer = post(admin, "/console/webhooks", fields)
+        assert (answer.status_code, 'role="alert"' in answer.text) == (400, True)
+    assert not api.native.webhooks.store.webhooks
+
+
+# Audit
+
+
+def test_the_audit_filters_and_is_exported(api: Api, admin: httpx.Client) -> None:
+    made = api.client.post("/v1/keys", json={"name": "audited", "permission": "read"}).json()["key"]["id"]
+    wait_for(lambda: made in admin.get("/console/audit?action=key.create").text, "it is there")
+    assert made not in admin.get("/console/audit?action=purge").text
+    assert "Nothing is like that" in admin.get("/console/audit?key=nobody&action=").text
+    with signed_in(api.url, KEY):
+        pass
+    lines = admin.get("/console/audit/export?action=key.&format=jsonl")
+    assert lines.headers["content-disposition"] == 'attachment; filename="audit.jsonl"'
+    rows = [json.loads(line) for line in lines.text.splitlines()]
+    assert {row["action"].partition(".")[0] for row in rows} == {"key"}
+    assert api.client.get("/v1/audit?action=key.&limit=1").json()["rows"][0]["about"], "the API filters too"
+    assert admin.get("/console/audit?cursor=x").status_code == 400
+
+
+def test_an_edge_is_removed_by_hand() -> None:
+    with running_api(edges=1) as api, signed_in(api.url, KEY) as admin:
+        assert post(admin, "/console/edges/remove", {"name": "none"}).status_code == 404
+        assert post(admin, "/console/edges/remove", {"name": "edge"}).status_code == 303
+        wait_for(lambda: ("edge.remove", "environment", "edge") in audited(api), "it is audited")
+
+
 def test_empty_states_say_what_to_do_first() -> None:
     with running_api(edges=0) as api, signed_in(api.url, KEY) as client:
         assert "agezero up --origin" in client.get("/console/edges").text
         assert "Nothing was purged yet" in client.get("/console/purges").text
         assert "Name what to purge" in client.get("/console").text
+        assert "nothing to plot yet" in client.get("/console/latency").text
+        assert "Make one for each script" in client.get("/console/keys").text
+
+
+def test_the_pictures_of_the_documentation_are_there_and_small() -> None:
+    page = DOCS / "CONSOLE.md"
+    pictures = re.findall(r"\]\((images/[^)]+)\)", page.read_text())
+    assert len(pictures) == 3
+    assert all(0 < (DOCS / picture).stat().st_size < 200_000 for picture in pictures)
+
+
+def test_what_others_wrote_is_here_with_its_licence() -> None:
+    folder = resources.files("agezero.console") / "static"
+    for script in (name for name in TYPES if name.startswith("htmx")):
+        assert "Permission to use, copy, modify" in (folder / f"{script.removesuffix('.min.js')}.LICENSE").read_text()
 
 
 def test_what_is_not_there_says_so(admin: httpx.Client) -> None:

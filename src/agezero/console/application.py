@@ -8,13 +8,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from agezero.console.assets import PREFIX, asset_reply, read_assets
 from agezero.console.call import Handler, Needs, Page
 from agezero.console.gate import SessionGate
-from agezero.console.pages.edges import EdgeEvents, edges_page
+from agezero.console.pages.audit import show_audit
+from agezero.console.pages.edges import EdgeEvents, edges_page, remove_page
+from agezero.console.pages.keys import KeyPages
+from agezero.console.pages.latency import latency_page
 from agezero.console.pages.purge import PurgePages
 from agezero.console.pages.purges import PurgeEvents, PurgesPages
 from agezero.console.pages.sign_in import SignIn, SignOut
+from agezero.console.pages.webhooks import WebhookPages
 from agezero.console.render import renderer
 from agezero.console.sessions import Sessions
 from agezero.http.faults import Fault, Refused
+from agezero.http.native.audit import ReadAudit
 from agezero.http.native.streams import Opener, Stream
 from agezero.http.pages import ByMethod
 from agezero.http.parts import Parts
@@ -37,6 +42,7 @@ def build_console(sessions: Sessions, parts: Parts) -> ASGIApp:
         return Route("/console" + path, ByMethod(parts.status_limit, parts.metrics, methods))
 
     purge, purges = PurgePages(parts), PurgesPages(parts)
+    keys, webhooks = KeyPages(parts), WebhookPages(parts)
     routes = [
         Route("/console/sign-in", SignIn(sessions, parts, render)),
         route("/sign-out", POST=page(Needs.READ, SignOut(sessions, parts))),
@@ -46,6 +52,17 @@ def build_console(sessions: Sessions, parts: Parts) -> ASGIApp:
         route("/purges/{id}", GET=page(Needs.READ, purges.detail)),
         route("/purges/{id}/events", GET=stream(PurgeEvents(parts, render))),
         route("/edges", GET=page(Needs.READ, edges_page(parts))),
+        route("/edges/remove", POST=page(Needs.ADMIN, remove_page(parts))),
+        route("/latency", GET=page(Needs.READ, latency_page(parts))),
+        route("/keys", GET=page(Needs.ADMIN, keys.show), POST=page(Needs.ADMIN, keys.create)),
+        route("/keys/{id}/roll", POST=page(Needs.ADMIN, keys.roll)),
+        route("/keys/{id}/revoke", POST=page(Needs.ADMIN, keys.revoke)),
+        route("/webhooks", GET=page(Needs.ADMIN, webhooks.show), POST=page(Needs.ADMIN, webhooks.create)),
+        route("/webhooks/{id}/test", POST=page(Needs.ADMIN, webhooks.test)),
+        route("/webhooks/{id}/rotate", POST=page(Needs.ADMIN, webhooks.rotate)),
+        route("/webhooks/{id}/delete", POST=page(Needs.ADMIN, webhooks.remove)),
+        route("/audit", GET=page(Needs.ADMIN, show_audit(parts))),
+        route("/audit/export", GET=stream(ReadAudit(parts.native.audit))),
         route("/edges/events", GET=stream(EdgeEvents(parts, render, gate))),
     ]
     missing = page(Needs.READ, _missing)

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from agezero import __version__
 from agezero.console.assets import PREFIX, Asset
 from agezero.http.reply import Header
+from agezero.journal import text_of
 
 _OWN = ("script-src", "style-src", "img-src", "connect-src", "form-action")
 _NONE = ("default-src", "base-uri", "frame-ancestors")
@@ -48,7 +49,7 @@ def renderer(assets: Mapping[str, Asset]) -> Render:
         version=__version__,
         asset=lambda name: f"{PREFIX}{name}?v={assets[name].version}",
     )
-    environment.filters.update(clock=clock, day=day, between=between, span=span, number=number, count=count, ticked=ticked)
+    environment.filters.update(clock=clock, day=day, between=between, span=span, number=number, count=count, ticked=ticked, text_of=text_of)
     return lambda name, values: environment.get_template(name).render(values)
 
 

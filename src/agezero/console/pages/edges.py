@@ -9,10 +9,11 @@ from typing import Any
 from starlette.types import Scope
 
 from agezero import wire
-from agezero.console.call import Handler, Request
+from agezero.console.call import Handler, Request, see_other
 from agezero.console.gate import SessionGate
 from agezero.console.render import Render
 from agezero.console.stream import fragments
+from agezero.http.edges import remove_edge
 from agezero.http.faults import Refused
 from agezero.http.gate import Visitor
 from agezero.http.native.streams import HEARTBEAT_S, SSE, Chunks, begin
@@ -32,6 +33,17 @@ def edges_page(parts: Parts) -> Handler:
         return request.page("edges.html", **fleet(parts.native.journal))
 
     return show
+
+
+def remove_page(parts: Parts) -> Handler:
+    """For admins: an edge is gone for good, and purges wait for it no longer."""
+    control, audit = parts.native.journal.control, parts.native.audit
+
+    async def remove(request: Request) -> Reply:
+        await remove_edge(control.remove_edge, audit, request.field("name"), request.visitor, request.address)
+        return see_other("/console/edges")
+
+    return remove
 
 
 class EdgeEvents:
@@ -81,13 +93,14 @@ def method(edge: wire.Edge) -> str:
     return next((word.removeprefix(METHOD) for word in edge.does if word.startswith(METHOD)), "")
 
 
+STATES = {
+    "fenced": "It bypasses its cache by itself: no purge waits for it, and it applies all of them before it is back.",
+    "expiring": "Its lease is over; that it is fenced is being written down.",
+    "removed": "It was removed, and counts until its lease is over.",
+}
+
+
 def why(edge: wire.Edge) -> str:
-    """Why it is as it is, in a sentence."""
-    if edge.trouble:
-        return edge.trouble
-    told = {
-        "fenced": "Its lease is over, so it bypasses its cache by itself. No purge waits for it, and it applies all of them before it is back.",
-        "expiring": "Its lease is over; that it is fenced is being written down.",
-        "removed": "It was removed, and still counts until its lease is over.",
-    }.get(edge.state)
-    return told or ("Applies what it is behind." if edge.lag else "")
+    """Why it is as it is, in a sentence or two."""
+    state = STATES.get(edge.state) or ("Applies what it is behind." if edge.lag and not edge.trouble else "")
+    return " ".join(filter(None, [f"{edge.trouble}." if edge.trouble and state else edge.trouble, state]))
