@@ -129,6 +129,7 @@ def test_an_empty_service_is_accessible(browser: Browser) -> None:
 def test_the_purge_form_needs_no_mouse(browser: Browser, api: Api) -> None:
     with window(browser) as page:
         page.goto(f"{api.url}/console")
+        expect(page.get_by_label("Private key")).to_be_focused()
         page.keyboard.type(KEY)
         page.keyboard.press("Enter")
         expect(page).to_have_url(f"{api.url}/console")
