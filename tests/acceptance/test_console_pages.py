@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from agezero.config import Config, Webhooks
 from agezero.keys import Permission
@@ -249,6 +249,26 @@ def test_a_purge_is_followed_over_a_restart(browser: Browser, tmp_path: Path) ->
             expect(page.get_by_role("status")).to_contain_text("Completed", timeout=30_000)
             expect(page.get_by_text("The connection is lost")).to_be_hidden()
             expect(page.get_by_role("table")).to_contain_text("confirmed")
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_script_that_got_into_a_page_does_nothing_because_of_the_policy(browser: Browser, api: Api, guarded: bool) -> None:
+    """As if the escaping had failed; without the policy it would run."""
+
+    def smuggle(route: Route) -> None:
+        response = route.fetch()
+        headers = {name: value for name, value in response.headers.items() if guarded or name != "content-security-policy"}
+        route.fulfill(response=response, headers=headers, body=response.text() + "<script>document.title = 'taken over'</script>")
+
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        enter(page, api)
+        page.route("**/console/edges", smuggle)
+        page.goto(f"{api.url}/console/edges")
+        expect(page).to_have_title("Edges · AgeZero" if guarded else "taken over")
+    finally:
+        context.close()
 
 
 def test_one_signs_out(browser: Browser, api: Api) -> None:

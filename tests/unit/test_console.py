@@ -235,6 +235,47 @@ def test_what_somebody_smuggles_in_is_text(admin: httpx.Client) -> None:
         assert "&lt;script&gt;alert(1)" in page
 
 
+# Each guard taken out, to see that it is the one that guards
+
+
+def test_without_the_tokens_another_site_could_purge(api: Api, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"kind": "urls", "text": URL, "seen": seen(admin, kind="urls", text=URL), "once": "twin"}
+    monkeypatch.setattr("agezero.console.call.check_form", lambda *_: None)
+    head = api.log.head
+    assert admin.post("/console", data=fields, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 303
+    assert api.log.head == head + 1
+
+
+def test_without_the_permissions_a_key_to_read_could_make_keys(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agezero.console.call.Needs.ADMIN.allows", lambda _: True)
+    with signed_in(api.url, key_of(api, Permission.READ)) as client:
+        page = post(client, "/console/keys", {"name": "twin", "permission": "admin"})
+    assert 'id="made"' in page.text
+
+
+def test_without_the_digest_something_could_be_sent_that_was_not_shown(api: Api, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agezero.console.pages.purge._digest", lambda _: "0" * 32)
+    digest, head = seen(admin, kind="urls", text=URL), api.log.head
+    sent = post(admin, "/console", {"kind": "urls", "text": f"{ENDPOINT}/photos/2024/*", "seen": digest, "once": "other"}, "/console")
+    assert (sent.status_code, api.log.head) == (303, head + 1)
+
+
+def test_without_remembering_forms_a_reload_would_make_another_key(admin: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agezero.console.once.Once.first", lambda *_: True)
+    asked = {"name": "twin", "permission": "read", "once": "the same"}
+    texts = [re.findall(r'id="made">([^<]+)<', post(admin, "/console/keys", asked).text) for _ in range(2)]
+    assert texts[0] != texts[1]
+    assert all(texts)
+
+
+def test_without_ending_sessions_a_copied_cookie_would_stay_good(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sessions, "end", lambda *_: None)
+    with signed_in(api.url, KEY) as client:
+        copied = dict(client.cookies)
+        post(client, "/console/sign-out", {})
+    assert httpx.get(f"{api.url}/console/edges", cookies=copied).status_code == 200
+
+
 # What a key may
 
 WHAT = {
