@@ -130,7 +130,8 @@ def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeySt
 
 
 def _addresses(config: Config) -> Iterator[str]:
-    yield f"API  {_scheme(config.api)}://{config.api.listen}"
+    api = f"{_scheme(config.api)}://{config.api.listen}"
+    yield f"API  {api}  (console {api}/console)"
     if config.edge.origin:
         yield f"edge {_scheme(config.edge)}://{config.edge.listen}  (origin {config.edge.origin})"
     for edge in config.edges:

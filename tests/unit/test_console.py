@@ -373,6 +373,13 @@ def test_nothing_is_sent_that_was_not_shown(api: Api, admin: httpx.Client) -> No
     assert api.log.head == head
 
 
+def test_purges_are_limited_together_with_the_apis() -> None:
+    with running_api(Config(endpoints=(ENDPOINT,), limits=Limits(purges_per_s=1))) as api, signed_in(api.url, KEY) as client:
+        fields = {"kind": "urls", "text": URL, "seen": seen(client, kind="urls", text=URL)}
+        sent = [post(client, "/console", {**fields, "once": str(number)}, "/console").status_code for number in range(30)]
+    assert {303, 429} == set(sent)
+
+
 def test_everything_is_said_twice(api: Api, admin: httpx.Client) -> None:
     head, fields = api.log.head, {"kind": "everything"}
     fields["seen"] = seen(admin, **fields)

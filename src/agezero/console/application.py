@@ -50,7 +50,7 @@ def build_console(sessions: Sessions, parts: Parts) -> ASGIApp:
         route("/preview", POST=page(Needs.PURGE, purge.preview)),
         route("/purges", GET=page(Needs.READ, purges.listing)),
         route("/purges/{id}", GET=page(Needs.READ, purges.detail)),
-        route("/purges/{id}/events", GET=stream(PurgeEvents(parts, render))),
+        route("/purges/{id}/events", GET=stream(PurgeEvents(parts, render, gate))),
         route("/edges", GET=page(Needs.READ, edges_page(parts))),
         route("/edges/remove", POST=page(Needs.ADMIN, remove_page(parts))),
         route("/latency", GET=page(Needs.READ, latency_page(parts))),

@@ -38,3 +38,11 @@ class SessionGate(Gate):
                 self._by_session.clear()
             visitor = self._by_session[session.nonce] = visitor_of(session.key, self._limit)
         return session, visitor
+
+    def holds(self, headers: Iterable[Header], now_s: float) -> bool:
+        """Is the session that a stream began with still good?"""
+        try:
+            self.signed_in(headers, now_s)
+        except Refused:
+            return False
+        return True

@@ -14,7 +14,6 @@ from agezero.console.gate import SessionGate
 from agezero.console.render import Render
 from agezero.console.stream import fragments
 from agezero.http.edges import remove_edge
-from agezero.http.faults import Refused
 from agezero.http.gate import Visitor
 from agezero.http.native.streams import HEARTBEAT_S, SSE, Chunks, begin
 from agezero.http.parts import Parts
@@ -64,7 +63,7 @@ class EdgeEvents:
         told: dict[str, Any] = {}
         yield begin()
         due_s = clock.time() + self._heartbeat_s
-        while not progress.closing and self._signed_in(scope):
+        while not progress.closing and self._gate.holds(scope["headers"], time.time()):
             now = fleet(self._journal)
             if now != told:
                 yield fragments("", fleet=self._render("_fleet.html", now))
@@ -73,13 +72,6 @@ class EdgeEvents:
             elif not await progress.change(max(0.0, due_s - clock.time())):
                 yield b":\n\n"
                 due_s = clock.time() + self._heartbeat_s
-
-    def _signed_in(self, scope: Scope) -> bool:
-        try:
-            self._gate.recognise(scope["headers"], time.time())
-        except Refused:
-            return False
-        return True
 
 
 def fleet(journal: Journal) -> dict[str, Any]:

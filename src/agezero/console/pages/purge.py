@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from agezero.console.call import Request, Trouble, see_other, trouble
-from agezero.http.faults import Fault, Refused
+from agezero.http.faults import Fault, Refused, retry_after
 from agezero.http.native.purges import NativePurge, Plan, Submit
 from agezero.http.parts import Parts
 from agezero.http.reply import Reply
@@ -38,6 +38,7 @@ class PurgePages:
         self._journal = parts.native.journal
         self._submit = Submit(self._journal, parts.config.served_endpoints, parts.config.wildcards, parts.metrics)
         self._endpoints = parts.config.served_endpoints
+        self._limit = parts.purge_limit
 
     async def show(self, request: Request) -> Reply:
         """The form; who may only read sees what there is to read."""
@@ -56,6 +57,8 @@ class PurgePages:
         plan = values["plan"]
         if not isinstance(plan, Plan) or not values["agreed"]:
             return request.page("purge.html", 422 if values["trouble"] else 200, **{**values, "unsent": True})
+        if not self._limit.take(self._limit.window(request.visitor.key.id)):  # the same count as the API's
+            raise Refused(Fault.RATE_LIMITED, "", retry_after(1))
         again = sha256(f"{request.field('once')} {values['seen']}".encode()).hexdigest()
         try:
             request_id, _ = await self._submit.accept(plan, request.visitor, request.address, again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, cast
@@ -11,6 +12,7 @@ from starlette.types import Scope
 
 from agezero import wire
 from agezero.console.call import Request
+from agezero.console.gate import SessionGate
 from agezero.console.render import Render
 from agezero.console.stream import fragments
 from agezero.http.faults import Fault, Refused
@@ -59,19 +61,22 @@ class PurgesPages:
 class PurgeEvents:
     """What becomes of one purge, as parts of its page."""
 
-    def __init__(self, parts: Parts, render: Render, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(self, parts: Parts, render: Render, gate: SessionGate, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._journal = parts.native.journal
         self._render = render
+        self._gate = gate
         self._heartbeat_s = heartbeat_s
 
     async def __call__(self, scope: Scope, visitor: Visitor) -> tuple[tuple[Header, ...], Chunks] | Reply:
         """Until it is complete. Who comes back knows the digest of the last state it was told."""
         found = await find(self._journal, str(scope["path_params"]["id"]), visitor)
-        return SSE, self._until_complete(found, header(scope, b"last-event-id") or "")
+        return SSE, self._until_complete(found, scope)
 
-    async def _until_complete(self, found: PurgeRecord | int, last: str) -> Chunks:
+    async def _until_complete(self, found: PurgeRecord | int, scope: Scope) -> Chunks:
         yield begin()
-        async for digest, detail in states(self._journal, found, last, self._heartbeat_s):
+        async for digest, detail in states(self._journal, found, header(scope, b"last-event-id") or "", self._heartbeat_s):
+            if not self._gate.holds(scope["headers"], time.time()):
+                return
             if detail is None:
                 yield b":\n\n"
                 continue
