@@ -86,7 +86,7 @@ class Camera:
         """One of them is fenced."""
         self.fleet["squid-1"][0].broken = "127.0.0.1:3128 refuses the connection"
         self.go("/console/edges")
-        expect(self.page.get_by_role("row", name="squid-1")).to_contain_text("fenced", timeout=30_000)
+        expect(self.page.get_by_role("row", name="squid-1").locator(".badge")).to_have_text("fenced", timeout=30_000)
 
 
 def _purges_of_half_a_minute(api: Api, fleet: Mapping[str, tuple[Shown, int]]) -> None:
