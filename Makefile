@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit coverage mutants docs bench sim sim-ablations chaos clean
+.PHONY: help demo test check unit coverage mutants docs bench sim sim-ablations chaos screenshots clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ sim-ablations: $(VENV)/.test ## take each safeguard out and see the simulator ca
 
 chaos: $(VENV)/.test ## kill and freeze real processes under load (MINUTES=10)
 	cd tests && ../$(BIN)/python -m chaos --minutes $(MINUTES) $(ARGS)
+
+screenshots: $(VENV)/.test ## renew the pictures of the console in docs/images (ARGS="--all FOLDER": every page, both sizes and themes)
+	cd tests && ../$(BIN)/python -m support.screenshots $(ARGS)
 
 clean: ## remove all that make has made
 	rm -rf $(VENV) .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache build dist mutants

@@ -12,6 +12,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 
 import msgspec
 import structlog
@@ -22,6 +23,8 @@ from agezero.agent import Agent
 from agezero.audit import Audit
 from agezero.background import background, threads_ended
 from agezero.config import Api, Config, Edge, parse_address
+from agezero.console.mount import Console
+from agezero.console.sessions import Sessions
 from agezero.control import Control
 from agezero.core.purge import RequestIds
 from agezero.database import FILE, check, in_words, open_database, prepare, service_secret
@@ -84,10 +87,10 @@ async def running(config: Config) -> AsyncIterator[HttpServer]:
     certificate = certificate_files(config.api.tls_certificate, config.api.tls_key, "api")
     certificate_files(config.edge.tls_certificate, config.edge.tls_key, "edge")
     metrics = HttpMetrics()
-    with _tracing(config.traces.otlp), _storage(config) as (purge_log, edges, keys, control, native):
+    with _tracing(config.traces.otlp), _storage(config) as (purge_log, edges, keys, control, native, sessions):
         FleetMetrics(control, tables(edges), metrics.registry, config.webhooks.blocked_after_s)
         StoreMetrics(native.webhooks, native.audit, config.data_dir / FILE, metrics.registry)
-        application = build_application(config, control, keys, metrics, native)
+        application = build_application(config, control, keys, metrics, native, partial(Console, sessions))
         logged = RequestLog(application, reads=config.logging.requests == "all") if config.logging.requests != "none" else application
         http = HttpServer(logged, address.host, address.port, certificate)
         purge_log.start()
@@ -132,19 +135,20 @@ def _tracing(endpoint: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeyStore, Control, Native]]:
+def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeyStore, Control, Native, Sessions]]:
     """Everything that lies in the data directory."""
     data = config.data_dir
     with contextlib.ExitStack() as open_files:
         open_files.enter_context(prepare(data))
         check(data)
-        connections = [open_files.enter_context(contextlib.closing(open_database(data))) for _ in range(6)]
+        connections = [open_files.enter_context(contextlib.closing(open_database(data))) for _ in range(7)]
         with in_words(data):
             keys = KeyStore(connections[0], os.environ.get(KEY_ENV) or None)
             purge_log = SqliteLog(connections[1], config.log.retention_purges)
             edges = open_files.enter_context(open_edges(config))
             settle_lineage(Lineage(connections[0]), purge_log, edges)
-            ids = RequestIds(service_secret(connections[0]))
+            secret = service_secret(connections[0])
+            ids, sessions = RequestIds(secret), Sessions(secret, connections[6])
             control = Control(purge_log, SqliteRegistry(connections[2]), ids, config.lease.lease_s, config.lease.margin_s)
             history = SqliteHistory(connections[3])
             webhooks = Webhooks(Store(connections[5]), ControlEvents(control, history), **msgspec.structs.asdict(config.webhooks))
@@ -152,11 +156,12 @@ def _storage(config: Config) -> Iterator[tuple[SqliteLog, list[FleetEdge], KeySt
             first = keys.first()
         if first:
             _show(first)
-        yield purge_log, edges, keys, control, native
+        yield purge_log, edges, keys, control, native, sessions
 
 
 def _addresses(config: Config) -> Iterator[str]:
-    yield f"API  {_scheme(config.api)}://{config.api.listen}"
+    api = f"{_scheme(config.api)}://{config.api.listen}"
+    yield f"API  {api}  (console {api}/console)"
     if config.edge.origin:
         yield f"edge {_scheme(config.edge)}://{config.edge.listen}  (origin {config.edge.origin})"
     for edge in config.edges:

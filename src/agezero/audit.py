@@ -32,6 +32,9 @@ ROWS_MAX = 100_000
 NOTES_MAX = 1_000
 """Notes that wait to be written; what comes beyond is only counted."""
 ABOUT_CHARACTERS_MAX = 500
+SCAN = 500
+SCAN_MAX = 20_000
+"""Most rows that one page looks through."""
 END = 2**62
 
 log = structlog.get_logger()
@@ -54,6 +57,19 @@ class Cursor:
 
     seq: int = END
     row: int = END
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows a list has; what is empty does not matter. ``action``: such as ``purge``, or the beginning of several, such as ``key.``."""
+
+    action: str = ""
+    key: str = ""
+    address: str = ""
+
+    def fits(self, row: Row) -> bool:
+        """Is it one of them?"""
+        return row.action.startswith(self.action) and self.key in ("", row.key_id) and self.address in ("", row.address)
 
 
 class Audit:
@@ -107,22 +123,29 @@ class Audit:
             self.dropped += len(rows)
             log.error("audit rows not written", rows=len(rows), error=str(error))
 
-    async def page(self, cursor: Cursor, limit: int) -> tuple[list[Row], Cursor | None]:
-        """Rows and purges, newest first; the cursor of the next page, None at the end. Raises ``sqlite3.Error``, LogUnavailable."""
-        rows = await asyncio.to_thread(self._select, cursor.row, limit)
-        purges = await self._history.before(cursor.seq, limit)
+    async def page(self, cursor: Cursor, limit: int, wanted: Wanted | None = None) -> tuple[list[Row], Cursor | None]:
+        """Rows and purges, newest first; the cursor of the next page, None at the end. Raises ``sqlite3.Error``, LogUnavailable.
+
+        A page of few that are ``wanted`` may be short, or even empty, before the end.
+        """
+        batch = limit if wanted is None else SCAN
+        rows: list[tuple[int, Row]] | None = None
+        purges: Sequence[PurgeRecord] | None = None
         found: list[Row] = []
-        while len(found) < limit and (rows or purges):
+        for _ in range(SCAN_MAX):
+            if len(found) == limit:
+                return found, cursor
+            rows = await asyncio.to_thread(self._select, cursor.row, batch) if rows is None else rows
+            purges = await self._history.before(cursor.seq, batch) if purges is None else purges
+            if not rows and not purges:
+                return found, None
             if rows and not (purges and purges[0].accepted_ms > rows[0][1].at_ms):
-                cursor = Cursor(cursor.seq, rows[0][0])
-                found.append(rows.pop(0)[1])
+                cursor, row, rows = Cursor(cursor.seq, rows[0][0]), rows[0][1], rows[1:] or None
             else:
-                if not purges:
-                    break
-                cursor = Cursor(purges[0].last, cursor.row)
-                found.append(_of_purge(purges[0]))
-                purges = purges[1:] or await self._history.before(cursor.seq, limit)
-        return found, cursor if len(found) == limit else None
+                cursor, row, purges = Cursor(purges[0].last, cursor.row), _of_purge(purges[0]), purges[1:] or None
+            if wanted is None or wanted.fits(row):
+                found.append(row)
+        return found, cursor
 
     def _write(self, rows: Sequence[Row]) -> None:
         values = [(row.at_ms, row.action, row.key_id, row.address, row.about) for row in rows]

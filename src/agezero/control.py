@@ -182,11 +182,11 @@ class Control:
             self.recovered.set()
             self.progress.complete(self.ledger.completed)
         self.progress.ring()
+        released = {tier: self.ledger.released(tier) for tier, _ in self._watchers}
+        before, self._released = self._released, released
         for tier, changed in self._watchers:
-            released = self.ledger.released(tier)
-            if released != self._released.get(tier, released):
+            if released[tier] != before.get(tier, released[tier]):
                 changed(self.look(tier))
-            self._released[tier] = released
 
 
 def _view(member: Member, head: int) -> EdgeView:

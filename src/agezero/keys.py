@@ -139,6 +139,10 @@ class KeyStore:
             return Denial.DISABLED
         return Denial.EXPIRED if key.expired(now_s) else key
 
+    def known(self, key_id: str) -> tuple[Key, bytes] | None:
+        """The key with this id, and the hash of its text: two keys of the same id are told apart by it. In memory."""
+        return next(((key, digest) for digest, key in self._keys.items() if key.id == key_id), None)
+
     def refresh(self) -> bool:
         """Read the keys again where another connection changed the database; True when a key changed. Ask once a second, off the hot path."""
         with self._lock:

@@ -47,6 +47,11 @@ def test_its_types_come_along(home: Path) -> None:
     assert (package / "py.typed").exists()
 
 
+def test_the_console_comes_along(home: Path) -> None:
+    code = "from agezero.console.assets import read_assets; from agezero.console.render import renderer; renderer(read_assets())"
+    run(home / "venv" / "bin" / "python", "-c", code, cwd=home)
+
+
 def test_nothing_of_the_tests_is_in_it(home: Path) -> None:
     names = {path.name for path in next((home / "venv").glob("lib/python3*/site-packages")).iterdir()}
     assert not names & {"tests", "bench", "support"}

@@ -6,9 +6,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -20,6 +21,8 @@ from agezero.agent import Agent
 from agezero.audit import Audit
 from agezero.background import background, threads_ended
 from agezero.config import Config
+from agezero.console.mount import Console
+from agezero.console.sessions import Sessions
 from agezero.control import Control
 from agezero.core.purge import RequestIds
 from agezero.database import open_database
@@ -54,7 +57,7 @@ class Api:
     """Sends KEY."""
     native: Native
     edge: MemoryEdge
-    """Named ``edge``: what applies the purges of the native API."""
+    """The first of the fleet, named ``edge``: what applies the purges of the native API."""
     log: SqliteLog
     loop: asyncio.AbstractEventLoop
     served: frozenset[tuple[str, str]]
@@ -75,18 +78,25 @@ class _Running:
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
     native: Native
-    edge: MemoryEdge
     log: SqliteLog
     served: frozenset[tuple[str, str]]
 
 
 @contextmanager
-def running_api(config: Config | None = None, data: Path | None = None, edges: int = 1) -> Iterator[Api]:
-    """Serve on a free port until the block ends. ``data``: a directory to find again what was there."""
+def running_api(
+    config: Config | None = None,
+    data: Path | None = None,
+    edges: int = 1,
+    fleet: Mapping[str, tuple[MemoryEdge, int]] | None = None,
+    lease_s: float = 60,
+    port: int = 0,
+) -> Iterator[Api]:
+    """Serve on ``port`` (0: a free one) until the block ends. ``data``: a directory to find again what was there. ``fleet``: edges, tiers by name."""
     if data is None:
-        with TemporaryDirectory() as folder, running_api(config, Path(folder), edges) as api:
+        with TemporaryDirectory() as folder, running_api(config, Path(folder), edges, fleet, lease_s, port) as api:
             yield api
         return
+    fleet = fleet or ({"edge": (MemoryEdge(), 0)} if edges else {})
     config = config or Config(endpoints=(ENDPOINT,))
     keys = KeyStore(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False), given=KEY)
     purges = MemoryPurges()
@@ -94,27 +104,27 @@ def running_api(config: Config | None = None, data: Path | None = None, edges: i
     running: list[_Running] = []
 
     async def serve() -> None:
-        log, store = SqliteLog(open_database(data)), MemoryStore()
+        log = SqliteLog(open_database(data))
         registry, history, rows = (open_database(data) for _ in range(3))
-        hooks = open_database(data)
-        with closing(log.connection), closing(registry), closing(history), closing(rows), closing(hooks):
-            control = Control(log, SqliteRegistry(registry), RequestIds(SECRET), 60, 1)
+        hooks, ended = open_database(data), open_database(data)
+        with closing(log.connection), closing(registry), closing(history), closing(rows), closing(hooks), closing(ended):
+            control = Control(log, SqliteRegistry(registry), RequestIds(SECRET), lease_s, 1)
             past = SqliteHistory(history)
             events = ControlEvents(control, past)
             webhooks = Webhooks(Store(hooks), events, **msgspec.structs.asdict(config.webhooks))
             native = Native(Journal(control, past), Audit(rows, past), webhooks)
-            stop, edge = asyncio.Event(), MemoryEdge()
+            stop = asyncio.Event()
             log.start()
-            app = build_application(config, purges, keys, HttpMetrics(), native)
-            agents = [Agent("edge", edge, log, control, store)] if edges else []
+            app = build_application(config, purges, keys, HttpMetrics(), native, partial(Console, Sessions(SECRET, ended)))
+            agents = [Agent(name, edge, log, control, MemoryStore(), tier=tier) for name, (edge, tier) in fleet.items()]
             async with threads_ended():
                 async with (
                     background(control.run(), native.audit.run(), webhooks.run(), *(agent.run() for agent in agents)),
-                    HttpServer(app, "127.0.0.1", 0) as server,
+                    HttpServer(app, "127.0.0.1", port) as server,
                 ):
                     for agent in agents:
                         await agent.serving.wait()
-                    running.append(_Running(server.port, asyncio.get_running_loop(), stop, native, edge, log, app.served))
+                    running.append(_Running(server.port, asyncio.get_running_loop(), stop, native, log, app.served))
                     control.started = True
                     started.set()
                     await stop.wait()
@@ -125,10 +135,10 @@ def running_api(config: Config | None = None, data: Path | None = None, edges: i
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     assert started.wait(30)
-    it = running[0]
+    it, (edge, _) = running[0], next(iter(fleet.values()), (MemoryEdge(), 0))
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{it.port}", auth=(KEY, ""), timeout=30) as client:
-            yield Api(f"http://127.0.0.1:{it.port}", purges, keys, client, it.native, it.edge, it.log, it.loop, it.served)
+            yield Api(f"http://127.0.0.1:{it.port}", purges, keys, client, it.native, edge, it.log, it.loop, it.served)
     finally:
         it.loop.call_soon_threadsafe(it.stop.set)
         thread.join(30)

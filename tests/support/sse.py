@@ -53,3 +53,17 @@ def until(stream: Iterator[Sent], name: str, purge_id: str) -> list[Sent]:
         if (event.name, event.data.get("id")) == (name, purge_id):
             return seen
     raise AssertionError(f"the stream ended before {name} {purge_id}: {seen}")
+
+
+def fragments(response: httpx.Response) -> Iterator[Sent]:
+    """Events with text of several lines, such as parts of a page."""
+    fields: dict[str, str] = {}
+    for line in response.iter_lines():
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = "\n".join(filter(None, [fields.get(name, ""), value.removeprefix(" ")]))
+        elif "event" in fields:
+            yield Sent(fields.get("id", ""), fields["event"], fields.get("data", ""))
+            fields = {}
+        else:
+            fields = {}

@@ -247,3 +247,17 @@ def test_an_edge_that_cannot_read_the_log_is_fenced_instead_of_holding_everybody
             assert machine.control.ledger.members["e"].record.fenced
 
     asyncio.run(story())
+
+
+def test_every_edge_of_a_tier_is_told_what_is_released_to_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as machine:
+            machine.agent("shield", MemoryEdge())
+            await leased(machine, "shield")
+            told: dict[str, list[int | None]] = {"first": [], "second": []}
+            for heads in told.values():
+                machine.control.watch(1, lambda known, heads=heads: heads.append(known.released))  # type: ignore[misc]
+            await machine.control.submit(URL, "key")
+            await until(lambda: all(1 in heads for heads in told.values()), "both know that the shield has it")
+
+    asyncio.run(story())

@@ -24,6 +24,14 @@ def test_what_was_before_the_first_report_and_what_is_to_come_has_no_time() -> N
     assert line.when(6) is None
 
 
+def test_what_was_reached_by_a_time() -> None:
+    line = Timeline()
+    assert line.reached_by(100) == 0
+    for mark, at in ((5, 100), (8, 200), (12, 400)):
+        line.reached(mark, at)
+    assert [line.reached_by(at) for at in (0, 100, 199, 200, 399, 400, 999)] == [5, 5, 5, 8, 8, 12, 12], "5 was before anybody looked"
+
+
 def test_a_clock_that_goes_back_is_held() -> None:
     line = Timeline()
     for mark, at in ((1, 100), (2, 200), (3, 150), (4, 250)):

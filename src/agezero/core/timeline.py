@@ -8,7 +8,7 @@ history is exact, and the older it is, the coarser. Marks up to the first point 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 
 POINTS_MAX = 4096
 
@@ -39,6 +39,10 @@ class Timeline:
         """When it was reached, or soon after; None where it has not been, or was before the first point."""
         index = bisect_left(self._marks, mark)
         return self._at[index] if 0 < index < len(self._marks) else None
+
+    def reached_by(self, at: int) -> int:
+        """The highest mark that is known to have been reached by then, or was before anybody looked; 0 without any point."""
+        return self._marks[max(0, bisect_right(self._at, at) - 1)] if self._marks else 0
 
     def _append(self, mark: int, at: int) -> None:
         self._marks.append(mark)

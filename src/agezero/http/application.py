@@ -26,12 +26,14 @@ from agezero.http.metrics import HttpMetrics
 from agezero.http.native.routes import Native, native_routes
 from agezero.http.openapi import document
 from agezero.http.pages import ByMethod, Page, health, metrics_page, readiness
+from agezero.http.parts import Mount, Parts
 from agezero.http.reply import Reply
 from agezero.http.service import Purges
 from agezero.http.traced import traced
 from agezero.http.webhooks import DELIVERIES_PATH, ROTATE_PATH, TEST_PATH, WEBHOOK_PATH, WEBHOOKS_PATH, WebhookCalls
 from agezero.keys import KeyStore
 
+CONSOLE_PATH = "/console"
 _STATUS_PATH_CHARACTERS = len(STATUS_PREFIX) + 24  # of a well-formed request id
 
 
@@ -66,8 +68,10 @@ def _served(route: BaseRoute) -> Iterator[tuple[str, str]]:
     yield from ((method, route.path) for method in by_method if method != "HEAD")
 
 
-def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: HttpMetrics, native: Native) -> Application:
-    """Put the HTTP side together."""
+def build_application(  # noqa: PLR0913, PLR0917 (the parts)
+    config: Config, purges: Purges, keys: KeyStore, metrics: HttpMetrics, native: Native, console: Mount | None = None
+) -> Application:
+    """Put the HTTP side together. ``console``: what serves ``/console``."""
     attempts = Attempts(config.limits.failed_attempts_per_min, _audited(native.audit), metrics.failed_attempts)
     storage = MemoryStorage()
     purge_limit = RateLimit(storage, "purge", config.limits.purges_per_s)
@@ -78,7 +82,9 @@ def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: H
     edges = Call("edges", ListEdges(purges), Gate(keys, status_limit, attempts), status_limit, metrics, problem)
     edge = Call("edge", RemoveEdge(purges, native.audit), Gate(keys, purge_limit, attempts), purge_limit, metrics, problem)
     missing = Page("other", Fault.NO_SUCH_PATH.reply, status_limit, metrics)
+    parts = Parts(config, native, keys, metrics, purge_limit, status_limit, attempts)
     routes = [
+        *(mounted(CONSOLE_PATH, console(parts)) if console else ()),
         Route(PURGE_PATH, ByMethod(purge_limit, metrics, {"POST": purge})),
         Route(STATUS_PREFIX + "{requestId}", ByMethod(status_limit, metrics, {"GET": status})),
         Route(EDGES_PATH, ByMethod(status_limit, metrics, {"GET": edges})),
@@ -89,6 +95,12 @@ def build_application(config: Config, purges: Purges, keys: KeyStore, metrics: H
         *_pages(purges, status_limit, metrics),
     ]
     return Application(purge, status, Router(routes, redirect_slashes=False, default=missing))
+
+
+def mounted(path: str, application: ASGIApp) -> Iterator[Route]:
+    """All that lies at and under ``path``, whatever the method."""
+    yield Route(path, application)
+    yield Route(path + "/{rest:path}", application)
 
 
 def _audited(audit: Audit) -> OnFailed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import unquote
 
 import msgspec
@@ -47,8 +47,12 @@ class RemoveEdge:
         """204; 404 where there is no such edge."""
         if not visitor.administers:
             raise Refused(Fault.NOT_ADMIN)
-        name = unquote(scope["path"][len(EDGE_PREFIX) :])
-        if not await self._purges.remove_edge(name):
-            raise Refused(Fault.NO_SUCH_EDGE)
-        self._audit.note("edge.remove", visitor.key.id, client_address(scope), name)
+        await remove_edge(self._purges.remove_edge, self._audit, unquote(scope["path"][len(EDGE_PREFIX) :]), visitor, client_address(scope))
         return Reply(204, b"", ())
+
+
+async def remove_edge(remove: Callable[[str], Awaitable[bool]], audit: Audit, name: str, visitor: Visitor, address: str) -> None:
+    """It is gone for good. Raises :class:`Refused`."""
+    if not await remove(name):
+        raise Refused(Fault.NO_SUCH_EDGE)
+    audit.note("edge.remove", visitor.key.id, address, name)

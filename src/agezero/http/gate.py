@@ -88,14 +88,19 @@ class Gate:
         key = self._keys.verify(private_key(header), now_s)
         if isinstance(key, Denial):
             raise Refused(_DENIALS[key])
-        endpoints = None if key.endpoints is None else tuple(map(parse_endpoint, key.endpoints))
-        visitor = Visitor(key, self._limit.window(key.id), endpoints)
+        visitor = visitor_of(key, self._limit)
         if len(self._visitors) >= VISITORS_MAX:
             self._visitors.clear()
             self._known.clear()
         self._known.add(hash(header))
         self._visitors[header] = visitor
         return visitor
+
+
+def visitor_of(key: Key, limit: RateLimit) -> Visitor:
+    """A key that was recognised, at one call."""
+    endpoints = None if key.endpoints is None else tuple(map(parse_endpoint, key.endpoints))
+    return Visitor(key, limit.window(key.id), endpoints)
 
 
 def _authorization(headers: Iterable[Header]) -> bytes:

@@ -88,34 +88,46 @@ class KeyCalls:
 
     async def create(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:
         """201 with the key's text."""
-        asked = await body_of(receive, KeyRequest)
+        return _made(await self.make(await body_of(receive, KeyRequest), visitor, client_address(scope)))
+
+    async def roll(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:
+        """201 with the new key's text."""
+        asked = await body_of(receive, RollRequest)
+        return _made(await self.replace(segment(scope, "keyId"), asked.overlap, visitor, client_address(scope)))
+
+    async def revoke(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
+        """204; from now on nobody is recognised by it."""
+        await self.end(segment(scope, "keyId"), visitor, client_address(scope))
+        return Reply(204, b"", ())
+
+    # What they do, for whoever asks: the API or the console
+
+    async def make(self, asked: KeyRequest, visitor: Visitor, address: str) -> NewKey:
+        """A new key. Raises :class:`Refused`."""
         expires_at = None if asked.expires_in_s is None else int(time.time()) + asked.expires_in_s
         try:
             made = await asyncio.to_thread(self._keys.make, asked.name, asked.permission, asked.endpoints, expires_at)
         except InvalidKey as error:
             raise Refused(Fault.INVALID_MEMBER, error.message) from None
-        self._audit.note("key.create", visitor.key.id, client_address(scope), f"{made.key.id} {made.key.permission} {made.key.name}")
-        return _made(made)
+        self._audit.note("key.create", visitor.key.id, address, f"{made.key.id} {made.key.permission} {made.key.name}")
+        return made
 
-    async def roll(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:
-        """201 with the new key's text."""
-        key_id, asked = segment(scope, "keyId"), await body_of(receive, RollRequest)
+    async def replace(self, key_id: str, overlap: Overlap, visitor: Visitor, address: str) -> NewKey:
+        """A new key for an old one. Raises :class:`Refused`."""
         try:
-            made = await asyncio.to_thread(self._keys.roll, key_id, OVERLAPS_S[asked.overlap], time.time())
+            made = await asyncio.to_thread(self._keys.roll, key_id, OVERLAPS_S[overlap], time.time())
         except InvalidKey as error:
             raise Refused(Fault.KEY_NOT_VALID, error.message) from None
         if made is None:
             raise Refused(Fault.NO_SUCH_KEY)
-        self._audit.note("key.roll", visitor.key.id, client_address(scope), f"{key_id} by {made.key.id}, overlap {asked.overlap}")
-        return _made(made)
+        self._audit.note("key.roll", visitor.key.id, address, f"{key_id} by {made.key.id}, overlap {overlap}")
+        return made
 
-    async def revoke(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
-        """204; from now on nobody is recognised by it."""
-        key_id = segment(scope, "keyId")
+    async def end(self, key_id: str, visitor: Visitor, address: str) -> None:
+        """Revoke it. Raises :class:`Refused`."""
         if not await asyncio.to_thread(self._keys.revoke, key_id, time.time()):
             raise Refused(Fault.NO_SUCH_KEY)
-        self._audit.note("key.revoke", visitor.key.id, client_address(scope), key_id)
-        return Reply(204, b"", ())
+        self._audit.note("key.revoke", visitor.key.id, address, key_id)
 
 
 def view(key: Key, now_s: float) -> KeyView:

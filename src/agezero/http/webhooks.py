@@ -13,7 +13,7 @@ from agezero.events import EventKind
 from agezero.http.admin import body_of, segment
 from agezero.http.faults import Fault, Refused
 from agezero.http.gate import Visitor, client_address
-from agezero.http.keys import OVERLAPS_S, RollRequest
+from agezero.http.keys import OVERLAPS_S, Overlap, RollRequest
 from agezero.http.reply import JSON, Reply
 from agezero.webhooks.messages import text_of
 from agezero.webhooks.service import Webhooks as Service
@@ -98,40 +98,23 @@ class WebhookCalls:
 
     async def create(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:
         """201 with the secret."""
-        asked = await body_of(receive, WebhookRequest)
-        try:
-            made = await self._webhooks.create(asked.url, list(dict.fromkeys(asked.events)))
-        except TargetRefused as refusal:
-            raise Refused(Fault.TARGET_REFUSED, str(refusal)) from None
-        if made is None:
-            raise Refused(Fault.TOO_MANY_WEBHOOKS)
-        self._audit.note("webhook.create", visitor.key.id, client_address(scope), f"{made.id} {made.url}")
+        made = await self.make(await body_of(receive, WebhookRequest), visitor, client_address(scope))
         location = (b"location", f"{WEBHOOKS_PATH}/{made.id}".encode())
         return Reply(201, msgspec.json.encode(MadeWebhook(made.secrets[0].text, _view(made))), (*JSON, location))
 
     async def remove(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
         """204; what had to be told to it is forgotten."""
-        webhook_id = segment(scope, "webhookId")
-        if not await self._webhooks.remove(webhook_id):
-            raise Refused(Fault.NO_SUCH_WEBHOOK)
-        self._audit.note("webhook.delete", visitor.key.id, client_address(scope), webhook_id)
+        await self.end(segment(scope, "webhookId"), visitor, client_address(scope))
         return Reply(204, b"", ())
 
     async def rotate(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:
         """200 with the new secret."""
         webhook_id, asked = segment(scope, "webhookId"), await body_of(receive, RollRequest)
-        secret = await self._webhooks.rotate(webhook_id, OVERLAPS_S[asked.overlap])
-        if secret is None:
-            raise Refused(Fault.NO_SUCH_WEBHOOK)
-        self._audit.note("webhook.rotate", visitor.key.id, client_address(scope), f"{webhook_id}, overlap {asked.overlap}")
-        return _reply(200, NewSecret(secret.text))
+        return _reply(200, NewSecret(await self.replace(webhook_id, asked.overlap, visitor, client_address(scope))))
 
     async def test(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
         """200 with what came of a message that is sent now, once."""
-        sent = await self._webhooks.test(segment(scope, "webhookId"))
-        if sent is None:
-            raise Refused(Fault.NO_SUCH_WEBHOOK)
-        return _reply(200, _delivery(sent))
+        return _reply(200, _delivery(await self.try_out(segment(scope, "webhookId"))))
 
     async def deliveries(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
         """200."""
@@ -139,6 +122,40 @@ class WebhookCalls:
         if found is None:
             raise Refused(Fault.NO_SUCH_WEBHOOK)
         return _reply(200, Deliveries(list(map(_delivery, found))))
+
+    # What they do, for whoever asks: the API or the console
+
+    async def make(self, asked: WebhookRequest, visitor: Visitor, address: str) -> Webhook:
+        """A new webhook. Raises :class:`Refused`."""
+        try:
+            made = await self._webhooks.create(asked.url, list(dict.fromkeys(asked.events)))
+        except TargetRefused as refusal:
+            raise Refused(Fault.TARGET_REFUSED, str(refusal)) from None
+        if made is None:
+            raise Refused(Fault.TOO_MANY_WEBHOOKS)
+        self._audit.note("webhook.create", visitor.key.id, address, f"{made.id} {made.url}")
+        return made
+
+    async def end(self, webhook_id: str, visitor: Visitor, address: str) -> None:
+        """Delete it. Raises :class:`Refused`."""
+        if not await self._webhooks.remove(webhook_id):
+            raise Refused(Fault.NO_SUCH_WEBHOOK)
+        self._audit.note("webhook.delete", visitor.key.id, address, webhook_id)
+
+    async def replace(self, webhook_id: str, overlap: Overlap, visitor: Visitor, address: str) -> str:
+        """Its new secret. Raises :class:`Refused`."""
+        secret = await self._webhooks.rotate(webhook_id, OVERLAPS_S[overlap])
+        if secret is None:
+            raise Refused(Fault.NO_SUCH_WEBHOOK)
+        self._audit.note("webhook.rotate", visitor.key.id, address, f"{webhook_id}, overlap {overlap}")
+        return secret.text
+
+    async def try_out(self, webhook_id: str) -> Delivery:
+        """What came of a message that is sent now, once. Raises :class:`Refused`."""
+        sent = await self._webhooks.test(webhook_id)
+        if sent is None:
+            raise Refused(Fault.NO_SUCH_WEBHOOK)
+        return sent
 
 
 def _reply(status: int, body: msgspec.Struct) -> Reply:

@@ -8,7 +8,7 @@ import msgspec
 from starlette.types import Scope
 
 from agezero import wire
-from agezero.audit import Audit, Cursor, Row
+from agezero.audit import Audit, Cursor, Row, Wanted
 from agezero.http.faults import Fault, Refused
 from agezero.http.gate import Visitor
 from agezero.http.native.parameters import Query
@@ -18,6 +18,7 @@ from agezero.journal import text_of
 
 AUDIT_PATH = "/v1/audit"
 PAGE_ROWS = 500
+FILTERS = ("action", "key", "address")
 LINES: tuple[Header, ...] = (
     (b"content-type", b"application/jsonl"),
     (b"cache-control", b"no-store"),
@@ -37,21 +38,32 @@ class ReadAudit:
         """200: newest first."""
         if not visitor.administers:
             raise Refused(Fault.NOT_PERMITTED_AUDIT)
-        query = Query(scope, ("limit", "cursor", "format"))
-        cursor, limit = _cursor(query.text("cursor")), query.limit()
+        query = Query(scope, ("limit", "cursor", "format", *FILTERS))
+        cursor, wanted, limit = cursor_of(query.text("cursor")), wanted_rows(query), query.limit()
         if query.one_of("format", "json", "jsonl") == "jsonl":
-            return LINES, self._lines(cursor)
-        rows, after = await self._audit.page(cursor, limit)
-        page = wire.AuditPage(list(map(_told, rows)), None if after is None else f"{after.seq}-{after.row}")
-        return Reply(200, msgspec.json.encode(page))
+            return LINES, self._lines(cursor, wanted)
+        return Reply(200, msgspec.json.encode(await audit_page(self._audit, cursor, limit, wanted)))
 
-    async def _lines(self, cursor: Cursor | None) -> Chunks:
+    async def _lines(self, cursor: Cursor | None, wanted: Wanted | None) -> Chunks:
         while cursor is not None:
-            rows, cursor = await self._audit.page(cursor, PAGE_ROWS)
+            rows, cursor = await self._audit.page(cursor, PAGE_ROWS, wanted)
             yield b"".join(msgspec.json.encode(_told(row)) + b"\n" for row in rows)
 
 
-def _cursor(text: str | None) -> Cursor:
+def wanted_rows(query: Query) -> Wanted | None:
+    """By the query; None: all."""
+    wanted = Wanted(*map(query.word, FILTERS))
+    return None if wanted == Wanted() else wanted
+
+
+async def audit_page(audit: Audit, cursor: Cursor, limit: int, wanted: Wanted | None) -> wire.AuditPage:
+    """As the API tells it."""
+    rows, after = await audit.page(cursor, limit, wanted)
+    return wire.AuditPage(list(map(_told, rows)), None if after is None else f"{after.seq}-{after.row}")
+
+
+def cursor_of(text: str | None) -> Cursor:
+    """Where a page ended. Raises :class:`Refused`."""
     if text is None:
         return Cursor()
     match = _CURSOR.fullmatch(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 
 import msgspec
 from starlette.types import Scope
@@ -57,28 +58,37 @@ class PurgeEvents:
         found = await find(self._journal, scope["path"][len(PURGE_PREFIX) : -len(EVENTS_SUFFIX)], visitor)
         last = header(scope, b"last-event-id") or ""
         detail = self._journal.detail(found)
-        if detail.state != "pending" and last == _digest(detail):
+        if detail.state != "pending" and last == state_digest(detail):
             return Reply(204, b"", ())
         return SSE, self._until_complete(found, last)
 
     async def _until_complete(self, found: PurgeRecord | int, last: str) -> Chunks:
-        progress, clock = self._journal.progress, asyncio.get_running_loop()
         yield begin()
-        due_s = clock.time() + self._heartbeat_s
-        while not progress.closing:
-            detail = self._journal.detail(found)
-            now = _digest(detail)
-            if now != last:
-                name = "completed" if detail.state == "completed" else "progress"
-                yield sse(Event(now, name, msgspec.json.encode(detail)))
-                last, due_s = now, clock.time() + self._heartbeat_s
-            if detail.state == "completed":
-                return
-            if not await progress.change(max(0.0, due_s - clock.time())):
+        async for digest, detail in states(self._journal, found, last, self._heartbeat_s):
+            if detail is None:
                 yield sse(Event(""))
-                due_s = clock.time() + self._heartbeat_s
-            elif detail.state == "pending" and progress.completed < last_seq(found):
-                await asyncio.sleep(COALESCE_S)  # many reports a second make one event
+            else:
+                name = "completed" if detail.state == "completed" else "progress"
+                yield sse(Event(digest, name, msgspec.json.encode(detail)))
+
+
+async def states(journal: Journal, found: PurgeRecord | int, last: str, heartbeat_s: float) -> AsyncIterator[tuple[str, wire.PurgeDetail | None]]:
+    """Each state of a purge that differs from ``last``, the digest of the one that is known, until it is complete; None as a sign of life."""
+    progress, clock = journal.progress, asyncio.get_running_loop()
+    due_s = clock.time() + heartbeat_s
+    while not progress.closing:
+        detail = journal.detail(found)
+        now = state_digest(detail)
+        if now != last:
+            yield now, detail
+            last, due_s = now, clock.time() + heartbeat_s
+        if detail.state == "completed":
+            return
+        if not await progress.change(max(0.0, due_s - clock.time())):
+            yield last, None
+            due_s = clock.time() + heartbeat_s
+        elif detail.state == "pending" and progress.completed < last_seq(found):
+            await asyncio.sleep(COALESCE_S)  # many reports a second make one event
 
 
 def last_seq(found: PurgeRecord | int) -> int:
@@ -92,6 +102,7 @@ async def _all(feed: Feed) -> Chunks:
         yield sse(event)
 
 
-def _digest(detail: wire.PurgeDetail) -> str:
+def state_digest(detail: wire.PurgeDetail) -> str:
+    """The id of the event that tells of it."""
     states = [detail.state, *(f"{edge.name} {edge.state} {edge.why}" for edge in detail.edges if detail.state == "pending")]
     return hashlib.blake2b("\n".join(states).encode(), digest_size=8).hexdigest()

@@ -171,7 +171,11 @@ def _events() -> Json:
 
 
 def _audit() -> Json:
+    text = {"type": "string", "minLength": 1, "pattern": "^[!-~]+$"}
     parameters = [
+        _query("action", "Only this, such as `purge`; `key.` is all that begins so.", text),
+        _query("key", "Only what the key with this id did.", text),
+        _query("address", "Only what came from there.", text),
         _limit(),
         _query("cursor", "Where the page before ended.", {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}$"}),
         _query("format", "jsonl: all rows from the cursor on, an AuditRow a line.", {"type": "string", "enum": ["json", "jsonl"]}),
@@ -179,7 +183,7 @@ def _audit() -> Json:
     answer = _response("Newest first.", "application/json", "AuditPage")
     answer["content"]["application/jsonl"] = {"schema": {"type": "string"}}
     faults = problems((Fault.NOT_PERMITTED_AUDIT, *_READ, Fault.TOO_MANY_STREAMS))
-    return _operation("audit", "Who did what, from where, when.", "For keys that may purge everything.", {"200": answer, **faults}, parameters)
+    return _operation("audit", "Who did what, from where, when.", "For keys with the permission admin.", {"200": answer, **faults}, parameters)
 
 
 def _query(name: str, description: str, schema: Json) -> Json:

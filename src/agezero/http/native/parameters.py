@@ -42,6 +42,13 @@ class Query:
             raise _wrong(f"{name} is empty, or not printable")
         return value
 
+    def word(self, name: str) -> str:
+        """Printable ASCII without a space; empty without one."""
+        value = self._values.get(name)
+        if value is not None and not re.fullmatch(r"[!-~]+", value):
+            raise _wrong(f"{name} is {value!r}; expected printable ASCII without a space")
+        return value or ""
+
     def one_of(self, name: str, *allowed: str) -> str | None:
         """One of these words."""
         value = self._values.get(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, cast
 
 import msgspec
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope
 from agezero import wire
 from agezero.core.endpoint import Endpoint
 from agezero.core.request import SELECTORS_MAX, Asked, Bounds, Understood, understand
+from agezero.core.selector import Selector
 from agezero.core.wildcards import Wildcards
 from agezero.http.body import read_body
 from agezero.http.faults import PURGE_BYTES_MAX, Fault, Refused, retry_after
@@ -71,6 +73,20 @@ def _within(record: PurgeRecord, endpoints: Sequence[Endpoint]) -> bool:
     return not any(map(bounds.refusal, record.selectors))
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for, as understood. ``warnings``: where more is purged than that."""
+
+    asked: NativePurge
+    selectors: tuple[Selector, ...]
+    warnings: tuple[str, ...]
+
+    def told(self, request_id: str | None) -> wire.Accepted:
+        """As the API tells it; without an id it was not done."""
+        named = [wire.Named(selector.kind.value, selector.value) for selector in self.selectors]
+        return wire.Accepted(request_id, self.asked.mode, named, self.warnings, dry_run=self.asked.dry_run)
+
+
 class Submit:
     """``POST /v1/purges``."""
 
@@ -87,18 +103,25 @@ class Submit:
         Query(scope, ())
         again = _idempotency_key(scope)
         asked = _decoded(await read_body(receive, PURGE_BYTES_MAX, Fault.PURGE_TOO_LARGE))
+        plan = self.plan(asked, visitor)
+        if asked.dry_run:
+            return Reply(200, msgspec.json.encode(plan.told(None)))
+        request_id, repeated = await self.accept(plan, visitor, client_address(scope), again)
+        location: Header = (b"location", f"{PURGE_PREFIX}{request_id}".encode())
+        return Reply(201, msgspec.json.encode(plan.told(request_id)), (*JSON, location, *([_REPEATED] if repeated else [])))
+
+    def plan(self, asked: NativePurge, visitor: Visitor) -> Plan:
+        """What would be done; does nothing. Raises :class:`Refused`, with all that is wrong."""
+        if not visitor.key.may_purge():
+            raise Refused(Fault.NOT_PERMITTED)
         understood = self._understood(asked, visitor)
         warnings = (*understood.warnings, *self._journal.warnings(understood.selectors, asked.mode == "soft"))
-        selectors = [wire.Named(selector.kind.value, selector.value) for selector in understood.selectors]
-        if asked.dry_run:
-            return Reply(200, msgspec.json.encode(wire.Accepted(None, asked.mode, selectors, warnings, dry_run=True)))
-        submission = Submission(
-            understood.selectors, visitor.key.id, asked.mode == "soft", client_address(scope), asked.note, again, _fingerprint(asked)
-        )
-        request_id, repeated = await self._accept(submission)
-        location: Header = (b"location", f"{PURGE_PREFIX}{request_id}".encode())
-        body = msgspec.json.encode(wire.Accepted(request_id, asked.mode, selectors, warnings))
-        return Reply(201, body, (*JSON, location, *([_REPEATED] if repeated else [])))
+        return Plan(asked, understood.selectors, warnings)
+
+    async def accept(self, plan: Plan, visitor: Visitor, address: str, again: str = "") -> tuple[str, bool]:
+        """The id, once all of it is durable, and whether it had been accepted before under ``again``. Raises :class:`Refused`."""
+        asked = plan.asked
+        return await self._accept(Submission(plan.selectors, visitor.key.id, asked.mode == "soft", address, asked.note, again, _fingerprint(asked)))
 
     def _understood(self, asked: NativePurge, visitor: Visitor) -> Understood:
         lists = Asked(asked.urls, asked.prefixes, asked.tags, asked.hosts, asked.assets, asked.everything)
