@@ -41,6 +41,7 @@ sub vcl_init {
 @EMPTY_PLACES@
         var.global_set("agezero_token", "0");
         var.global_set("agezero_young", "3600");
+        var.global_set("agezero_wide_moved", "0");
         var.global_set("agezero_moved", "0");
         var.global_set("agezero_issued", "0");  # what was set last is found first
         var.global_set("agezero_until", "0");
@@ -125,7 +126,8 @@ sub agezero_place {
 }
 
 sub agezero_placed {
-    if (!req.http.AgeZero-Repeat) {
+    if (!req.http.AgeZero-Repeat) {  # after the counters, as in agezero_purge_urls
+        var.global_set("agezero_wide_moved", req.xid);
         var.global_set("agezero_moved", req.xid);
     }
     if (req.http.AgeZero-Place && req.http.AgeZero-Place != "crowded") {
@@ -238,7 +240,7 @@ sub vcl_recv {
 # The canonical URL as an object keeps it: host/path?query. Where a spelling cannot be brought to it there is none, and the request bypasses the cache.
 sub agezero_name {
     unset req.http.AgeZero-Url;
-    if (req.http.Host !~ "^(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$") {
+    if (req.http.Host !~ "^(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?::(?!(?:80|443)$)[1-9][0-9]{0,4})?$") {
         set req.http.Host = std.tolower(req.http.Host);
         set req.http.Host = regsub(req.http.Host, "\.(:[0-9]*)?$", "\1");
         set req.http.Host = regsub(req.http.Host, ":0*(?:80|443)?$", "");
@@ -283,16 +285,22 @@ sub vcl_hit {
 
 #+young
 # A counter moved since the fetch of this object began: was it for a purge that names it? A URL's counter says so itself. Those of folders and
-# hosts, and of all tags, are shared, so what was purged a moment ago stands in a few places until it is settled; beyond that any may be meant.
+# hosts, and of all tags, are shared; they are looked at only where one of them has moved since. What was purged a moment ago stands in a few places
+# until it is settled; beyond that any may be meant.
 sub agezero_look_again {
     unset req.http.AgeZero-Gone;
-    set req.http.AgeZero-U = regsub("0000" + obj.http.AgeZero-Key, "^.*(.{5})$", "\1");
+    if (!str.endswith(obj.http.AgeZero-Note, " url=" + vsthrottle.remaining("u" + regsub("0000" + obj.http.AgeZero-Key, "^.*(.{5})$", "\1"), @COUNTER@))) {
+        set req.http.AgeZero-Gone = "url";
+    }
+    if (!str.contains(obj.http.AgeZero-Note, " wide-moved=" + var.global_get("agezero_wide_moved") + " ")) {
+        call agezero_look_wide;
+    }
+}
+
+sub agezero_look_wide {
     set req.http.AgeZero-P = regsub(obj.http.AgeZero-Note, "^.* p=([0-9]*).*$", "\1");
     set req.http.AgeZero-H = regsub(obj.http.AgeZero-Note, "^.* h=([0-9]*).*$", "\1");
     set req.http.AgeZero-Order = regsub(obj.http.AgeZero-Note, "^.* order=([0-9]*).*$", "\1");
-    if (!str.endswith(obj.http.AgeZero-Note, " url=" + vsthrottle.remaining("u" + req.http.AgeZero-U, @COUNTER@))) {
-        set req.http.AgeZero-Gone = "url";
-    }
     if (!str.contains(obj.http.AgeZero-Note, " wide=" + vsthrottle.remaining("p" + req.http.AgeZero-P, @COUNTER@)
         + "," + vsthrottle.remaining("h" + req.http.AgeZero-H, @COUNTER@) + "," + vsthrottle.remaining("e", @COUNTER@) + " ")) {
         set req.http.AgeZero-Bones = "=" + regsuball(obj.http.AgeZero-Url, "%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?]", "");
@@ -305,7 +313,6 @@ sub agezero_look_again {
 @TAG_PLACES@
         call agezero_look_crowded;
     }
-    unset req.http.AgeZero-U;
     unset req.http.AgeZero-P;
     unset req.http.AgeZero-H;
     unset req.http.AgeZero-Order;
@@ -365,6 +372,7 @@ sub vcl_backend_fetch {
         var.set("agezero_p", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/[^/?]*/).*$", "\1")), "^.*(.{4})$", "\1"));
         var.set("agezero_h", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/).*$", "\1")), "^.*(.{4})$", "\1"));
         var.set("agezero_moved_seen", var.global_get("agezero_moved"));  # before the counters
+        var.set("agezero_wide_moved_seen", var.global_get("agezero_wide_moved"));
         call agezero_count;
         var.set("agezero_seen", var.get("agezero_now"));
         var.set("agezero_wide_seen", var.get("agezero_wide"));
@@ -404,7 +412,7 @@ sub agezero_store {
     set beresp.http.AgeZero-Url = var.get("agezero_url");
     set beresp.http.AgeZero-Key = var.get("agezero_key");
     set beresp.http.AgeZero-Born = std.time2real(now, 0.0);
-    set beresp.http.AgeZero-Note = "moved=" + var.get("agezero_moved_seen") + " p=" + var.get("agezero_p") + " h=" + var.get("agezero_h") + " order=" + var.get("agezero_order_seen")
+    set beresp.http.AgeZero-Note = "moved=" + var.get("agezero_moved_seen") + " wide-moved=" + var.get("agezero_wide_moved_seen") + " p=" + var.get("agezero_p") + " h=" + var.get("agezero_h") + " order=" + var.get("agezero_order_seen")
         + " wide=" + var.get("agezero_wide_seen") + " tag=" + var.get("agezero_tagged") + " url=" + var.get("agezero_seen");
 #+counter
     call agezero_count;
