@@ -3,13 +3,15 @@
 PYTHON ?= python3
 SEEDS ?= 2000
 MINUTES ?= 10
+# Tests mostly wait for real programs, so more of them run at a time than there are cores.
+SIDE_BY_SIDE ?= -n 4 --dist loadgroup
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit coverage mutants bench sim sim-ablations chaos clean
+.PHONY: help demo test check unit coverage mutants docs bench sim sim-ablations chaos clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,13 +20,15 @@ demo: $(VENV)/.runtime ## watch a purge being proven on a real cache (ARGS=--kee
 	@$(BIN)/agezero demo $(ARGS)
 
 test: check $(if $(ARGS),,coverage) ## all checks and all tests (ARGS="-k name" to choose)
-	$(BIN)/pytest $(or $(ARGS),--ignore=tests/unit)
+	$(BIN)/pytest $(SIDE_BY_SIDE) $(or $(ARGS),--ignore=tests/unit)
 
 check: $(VENV)/.test ## types, style and import rules
 	$(BIN)/mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/deptry src
 
 unit: $(VENV)/.test ## only the quick tests, without processes
 	$(BIN)/pytest tests/unit $(ARGS)
@@ -36,6 +40,9 @@ mutants: $(VENV)/.mutants ## change the core in a thousand ways and see its unit
 	rm -rf mutants
 	$(BIN)/mutmut run --max-children 2 $(ARGS)
 	$(BIN)/mutmut results
+
+docs: $(VENV)/.docs ## build the documentation as a site in build/site; a broken link is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html -d build/doctrees docs build/site $(ARGS)
 
 bench: $(VENV)/.bench ## measure; writes docs/benchmarks/ (QUICK=1: in a minute)
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
@@ -70,6 +77,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.mutants: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[test,mutants]'
 	@touch $@ $(VENV)/.test $(VENV)/.runtime
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[docs]'
+	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[test,bench]'

@@ -13,6 +13,13 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 IN_CI = os.environ.get("CI") == "true"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side run whole modules, and of a module that runs once per cache, one cache each: so what a module starts is started once."""
+    for item in items:
+        cache = getattr(item, "callspec", None) and item.callspec.params.get("case")  # type: ignore[attr-defined]
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name}@{cache}" if isinstance(cache, str) else item.path.name))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI everything is installed, so a skip there hides something."""

@@ -45,11 +45,11 @@ def served(edge: NginxLuaEdge, target: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("target", ["/z/a", "/two/a"])
 def test_both_zones_and_every_worker_forget_at_once(edge: NginxLuaEdge, origin: ScriptedOrigin, target: str) -> None:
-    for version in range(20):
-        origin.answer(target, Reply(body=f"v{version}".encode()))
-        edge.purge(target)
-        with ThreadPoolExecutor(8) as pool:  # a connection each: all workers
-            assert set(pool.map(lambda _: httpx.get(edge.url + target).text, range(16))) == {f"v{version}"}
+    with httpx.Client(limits=httpx.Limits(max_keepalive_connections=0)) as client, ThreadPoolExecutor(8) as pool:  # a connection each: all workers
+        for version in range(20):
+            origin.answer(target, Reply(body=f"v{version}".encode()))
+            edge.purge(target)
+            assert set(pool.map(lambda _: client.get(edge.url + target).text, range(16))) == {f"v{version}"}
     assert served(edge, target)[1] == "HIT"
 
 

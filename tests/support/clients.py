@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -85,11 +86,13 @@ def node_modules() -> Path:
 def _installed(name: str, pins: Path, install: Callable[[Path], None]) -> Path:
     """The folder of what ``pins`` names, made once: it counts only with the mark that is written last."""
     place = CACHE / f"{name}-py{sys.version_info[0]}{sys.version_info[1]}-{hashlib.sha256(pins.read_bytes()).hexdigest()[:12]}"
-    if not (place / "complete").exists():
-        shutil.rmtree(place, ignore_errors=True)
-        CACHE.mkdir(exist_ok=True)
-        install(place)
-        (place / "complete").touch()
+    CACHE.mkdir(exist_ok=True)
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side
+        if not (place / "complete").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            install(place)
+            (place / "complete").touch()
     return place
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,11 +82,16 @@ def stop(process: subprocess.Popen[bytes]) -> int:
         return process.wait()
 
 
+_PORTS = range(10_000, 32_000)
+
+
 def free_address() -> str:
-    """``127.0.0.1:PORT`` with a port that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """``127.0.0.1:PORT`` with a port that was free just now, and that no outgoing connection takes: below the range that those come from."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], data: Path) -> None:
