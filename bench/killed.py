@@ -7,7 +7,6 @@ again. What can then still be got from the cache is lost.
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import signal
 import subprocess
@@ -18,11 +17,10 @@ from pathlib import Path
 from bench import raw
 from bench.edges import plain
 from bench.harness import ROOT, Figure, NotMeasured, Scale, Tick, at_most
-from bench.service import AUTHORIZATION, Service, service
+from bench.service import service
 from bench.varnish import CACHE, CONNECTIONS, STOCK
 from support.caches.varnish import VarnishEdge, running_varnish
 
-_NATIVE = "/v1/purges"
 _AT_ONCE = 1000
 """Selectors in one request, at most."""
 
@@ -50,19 +48,11 @@ def _ours(edge: VarnishEdge, folder: Path, objects: int) -> int:
     with service(folder, edges, edge.host) as ours:
         _fill(edge, objects)
         for begin in range(0, objects, _AT_ONCE):
-            _accept(ours, [edge.url + path for path in _paths(begin, begin + _AT_ONCE)])
+            ours.purge_all(_paths(begin, begin + _AT_ONCE))
         os.kill(ours.pid, signal.SIGKILL)
     with service(folder, edges, edge.host) as ours, closing(ours.connect()) as connection:
         ours.wait_completed(ours.purge("/last", connection), connection)
         return _stored(edge, objects)
-
-
-def _accept(ours: Service, urls: list[str]) -> None:
-    with closing(ours.connect()) as connection:
-        connection.request("POST", _NATIVE, json.dumps({"urls": urls}), {**AUTHORIZATION, "Content-Type": "application/json"})
-        answer = connection.getresponse()
-        if answer.status != 201:
-            raise NotMeasured(f"purges were answered {answer.status}: {answer.read()!r}")
 
 
 def _forwarder(edge: VarnishEdge, objects: int) -> int:

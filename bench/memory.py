@@ -12,8 +12,9 @@ from bench.harness import Figure, Scale, Tick, at_most
 from bench.service import Service, resident_bytes, service
 
 MIB = 2**20
-_LOADS = 30
-_PURGES_A_SECOND = 5000  # about: decides only how often the head is looked at
+_ONE_BY_ONE = 10
+"""This part of the purges comes one in a request, the others a thousand."""
+_AT_ONCE = 1000
 
 
 def parts(scale: Scale) -> int:
@@ -27,7 +28,10 @@ def measure(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
         idle, edge_idle = _memory(ours)
         accepted = 0
         while accepted < scale.purges_kept:
-            purge(ours.address, ours, max(1, scale.purges_kept // _PURGES_A_SECOND // _LOADS), f"after-{accepted}")
+            if accepted < scale.purges_kept // _ONE_BY_ONE:
+                purge(ours.address, ours, scale.seconds, f"after-{accepted}")
+            else:
+                ours.purge_all([f"/bulk/{accepted}/{number}.jpg" for number in range(min(_AT_ONCE, scale.purges_kept - accepted))])
             before, accepted = accepted, _head(ours)
             for _ in range(min(accepted, scale.purges_kept) - before):
                 tick()

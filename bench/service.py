@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import json
 import os
 import subprocess
 import sys
@@ -42,6 +43,15 @@ class Service:
         if answer.status != 201:
             raise NotMeasured(f"a purge was answered {answer.status}: {body!r}")
         return body.split(b'"')[3].decode()
+
+    def purge_all(self, paths: Sequence[str]) -> None:
+        """By one request, up to 1,000 of them."""
+        with contextlib.closing(self.connect()) as connection:
+            body = json.dumps({"urls": [f"http://{self.edge}{path}" for path in paths]})
+            connection.request("POST", "/v1/purges", body, {**AUTHORIZATION, "Content-Type": "application/json"})
+            answer = connection.getresponse()
+            if answer.status != 201:
+                raise NotMeasured(f"purges were answered {answer.status}: {answer.read()!r}")
 
     def completed(self, request_id: str, connection: http.client.HTTPConnection) -> bool:
         connection.request("GET", f"{PURGES}/{request_id}", headers=AUTHORIZATION)

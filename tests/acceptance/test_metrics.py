@@ -198,7 +198,8 @@ def test_what_keys_webhooks_and_readers_do_is_counted(tmp_path: Path) -> None:
             wait_for(lambda: now()["agezero_webhooks_stopped"] == 1, "the receiver is gone")
             assert (now()["agezero_webhooks"], now()['agezero_webhook_attempts_total{result="failed"}']) == (1, 1)
             with client.stream("GET", "/v1/events") as stream:
-                next(stream.iter_lines())
+                lines = stream.iter_lines()  # kept: a reader that is let go of closes the stream
+                next(lines)
                 wait_for(lambda: now()["agezero_streams_open"] == 1, "the stream is counted")
             wait_for(lambda: now()["agezero_streams_open"] == 0, "the reader is gone")
             assert now()['agezero_database_size_bytes{file="wal"}'] > 0

@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agezero.core.selector import Selector
 
 SEQ_MAX = 2**48 - 1
 _HALF = 6  # bytes: half of a request id
+OPENED_MAX = 4096
+"""How many ids are remembered with what they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class RequestIds:
             raise ValueError("the sealing secret must have at least 32 bytes")
         self._tag = hashlib.blake2b(key=secret[:64], digest_size=_HALF, person=b"agezero tag")
         self._mask = hashlib.blake2b(key=secret[:64], digest_size=_HALF, person=b"agezero mask")
+        self.open = lru_cache(OPENED_MAX)(self._open)
+        """The seq of an id that this secret sealed, else None. Who waits for a purge asks for the same one again and again."""
 
     def seal(self, seq: int) -> str:
         """``seq`` (1 to 2^48-1) → 24 lowercase hex digits."""
@@ -48,8 +53,7 @@ class RequestIds:
         tag = _keyed(self._tag, plain)
         return (tag + _xor(plain, _keyed(self._mask, tag))).hex()
 
-    def open(self, request_id: str) -> int | None:
-        """The seq of an id that this secret sealed, else None."""
+    def _open(self, request_id: str) -> int | None:
         if len(request_id) != 4 * _HALF or request_id != request_id.lower():
             return None
         try:

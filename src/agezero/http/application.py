@@ -52,12 +52,13 @@ class Application:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on."""
-        path = scope["path"]
-        if len(path) == _STATUS_PATH_CHARACTERS and scope["method"] == "GET" and path.startswith(STATUS_PREFIX) and "/" not in path[-24:]:
-            return self._status(scope, receive, send)
-        if path == PURGE_PATH and scope["method"] == "POST":
-            return self._purge(scope, receive, send)
-        return self._router(scope, receive, send)
+        return (self.shortcut(scope["method"], scope["path"]) or self._router)(scope, receive, send)
+
+    def shortcut(self, method: str, path: str) -> ASGIApp | None:
+        """Who answers one of ImageKit's two calls; it looks at no more of a scope than :func:`agezero.http.rsgi.rsgi` gives it."""
+        if len(path) == _STATUS_PATH_CHARACTERS and method == "GET" and path.startswith(STATUS_PREFIX) and "/" not in path[-24:]:
+            return self._status
+        return self._purge if path == PURGE_PATH and method == "POST" else None
 
 
 def _served(route: BaseRoute) -> Iterator[tuple[str, str]]:

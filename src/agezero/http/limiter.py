@@ -60,4 +60,6 @@ class RateLimit:
 
     def headers(self, window: Window, now_s: float) -> RateHeaders:
         """The three headers of a response that was counted."""
+        if not self._amount:
+            return self.idle
         return self._headers[window.left_ms(now_s)]

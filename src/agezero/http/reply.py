@@ -55,7 +55,7 @@ async def send_reply(send: Send, reply: Reply, rate: RateHeaders, request_id: by
     """Send ``reply`` as one response."""
     chosen = request_id or _next_uuid()
     if isinstance(send, Door):
-        send.answer(reply.status, (*reply.headers, *rate), ("x-ik-requestid", chosen.decode()), reply.body)
+        send.answer(reply.status, reply.headers, rate, chosen, reply.body)
         return
     await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, (b"x-ik-requestid", chosen), *rate]})
     await send({"type": "http.response.body", "body": reply.body})

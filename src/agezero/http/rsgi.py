@@ -7,7 +7,8 @@ such a header is missing, which is no loss for credentials, as they have none (R
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any
 
 from granian._granian import RSGIHTTPProtocol, RSGIProtocolClosed
@@ -18,8 +19,7 @@ BODY_AT_ONCE_MAX = 65_536
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _GONE: Message = {"type": "http.disconnect"}
-_texts: dict[tuple[bytes, bytes], tuple[str, str]] = {}
-_TEXTS_MAX = 4096
+_Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Door:
@@ -59,14 +59,14 @@ class Door:
             self._ended = True
             return {"type": "http.request", "body": b"", "more_body": False}
 
-    def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], more: tuple[str, str], body: bytes) -> None:
-        """The whole response; ``more`` is one more header."""
-        self._proto.response_bytes(status, [*map(_text, headers), more], body)
+    def answer(self, status: int, headers: _Headers, more: _Headers, request_id: bytes, body: bytes) -> None:
+        """The whole response. Nearly all have the same few headers, so these are remembered as RSGI wants them."""
+        self._proto.response_bytes(status, [*_texts(headers, more), ("x-ik-requestid", request_id.decode("ascii"))], body)
 
     async def __call__(self, message: Message) -> None:
         """ASGI's ``send``."""
         if message["type"] == "http.response.start":
-            self._head = message["status"], [_text(header) for header in message["headers"]]
+            self._head = message["status"], _text(tuple(message["headers"]))
             return
         assert self._head is not None, "a response begins with its head"
         body, more = message.get("body", b""), message.get("more_body", False)
@@ -80,29 +80,29 @@ class Door:
 
 
 def rsgi(app: ASGIApp) -> Callable[[Any, RSGIHTTPProtocol], Awaitable[None]]:
-    """``app`` as an application for Granian's interface."""
+    """``app`` as an application for Granian's interface. Where it has a ``shortcut`` for method and path, that one is given a short scope."""
+    shortcut: Callable[[str, str], ASGIApp | None] = getattr(app, "shortcut", lambda *_: None)
 
     def serve(scope: Any, proto: RSGIHTTPProtocol) -> Awaitable[None]:
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in scope.headers.items()]
         door = Door(scope, proto)
-        return app(_asgi(scope, headers), door.receive, door)
+        method, path = scope.method, scope.path
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in scope.headers.items()]
+        host, _, port = scope.client.rpartition(":")
+        short = {"type": "http", "method": method, "path": path, "headers": headers, "client": (host, int(port))}
+        hot = shortcut(method, path)
+        return hot(short, door.receive, door) if hot else app(_whole(short, scope), door.receive, door)
 
     return serve
 
 
-def _asgi(scope: Any, headers: list[tuple[bytes, bytes]]) -> Scope:
-    host, _, port = scope.client.rpartition(":")
+def _whole(short: Scope, scope: Any) -> Scope:
     return {
-        "type": "http",
+        **short,
         "asgi": _ASGI,
         "http_version": scope.http_version,
-        "method": scope.method,
         "scheme": scope.scheme,
-        "path": scope.path,
         "query_string": scope.query_string.encode("latin-1"),
         "root_path": "",
-        "headers": headers,
-        "client": (host, int(port)),
         "server": None,
     }
 
@@ -115,11 +115,10 @@ def _is_short(scope: Any) -> bool:
     return length.isdigit() and int(length) <= BODY_AT_ONCE_MAX
 
 
-def _text(header: tuple[bytes, bytes]) -> tuple[str, str]:
-    """As RSGI wants it. Nearly all responses have the same few, so they are remembered."""
-    text = _texts.get(header)
-    if text is None:
-        text = header[0].decode("latin-1"), header[1].decode("latin-1")
-        if len(_texts) < _TEXTS_MAX:
-            _texts[header] = text
-    return text
+def _text(headers: _Headers) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+@lru_cache(4096)
+def _texts(headers: _Headers, more: _Headers) -> list[tuple[str, str]]:
+    return _text((*headers, *more))

@@ -75,7 +75,8 @@ sub agezero_place {
 }
 
 sub agezero_placed {
-    if (!req.http.AgeZero-Repeat) {
+    if (!req.http.AgeZero-Repeat) {  # after the counters, as in agezero_purge_urls
+        var.global_set("agezero_wide_moved", req.xid);
         var.global_set("agezero_moved", req.xid);
     }
     if (req.http.AgeZero-Place && req.http.AgeZero-Place != "crowded") {

@@ -18,6 +18,7 @@ from agezero.ports import DriverFailed
 
 _READ_BYTES = 65536
 _MARK = "1"
+_HOST = [("Host", "agezero")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,9 @@ class _Connection:
 
     async def exchange(self, path: str, headers: Mapping[str, str]) -> Reply:
         """One request and its answer. Raises ``OSError``, ``EOFError``, ``h11.ProtocolError``."""
-        request = h11.Request(method="AGEZERO", target=path, headers=[("Host", "agezero"), *headers.items()])
-        self.writer.write((self._http.send(request) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
+        self._http.send(h11.Request(method="AGEZERO", target=path, headers=_HOST))  # the parser has to know; what is sent has more headers
+        self._http.send(h11.EndOfMessage())
+        self.writer.write(_request(path, headers))
         reply, parts = Reply(0, {}, ""), []
         while not isinstance(event := await self._next(), h11.EndOfMessage):
             if isinstance(event, h11.Response):
@@ -121,6 +123,15 @@ class _Connection:
         if not isinstance(event, h11.Event):
             raise EOFError("the connection ended before the answer")
         return event
+
+
+def _request(path: str, headers: Mapping[str, str]) -> bytes:
+    """Up to forty headers, of which h11 would look at each letter. Their values are our own; that none of them ends its line is all that matters."""
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    text = "\r\n".join([f"AGEZERO {path} HTTP/1.1", "Host: agezero", *lines, "", ""])
+    if text.count("\n") != len(lines) + 3 or text.count("\r") != len(lines) + 3:
+        raise ValueError(f"a header for {path} holds the end of a line")
+    return text.encode("ascii")
 
 
 def _hint(error: Exception) -> str:

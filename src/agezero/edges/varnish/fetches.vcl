@@ -23,6 +23,7 @@ sub vcl_backend_fetch {
         var.set("agezero_p", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/[^/?]*/).*$", "\1")), "^.*(.{4})$", "\1"));
         var.set("agezero_h", regsub("000" + agezero_hash.key(regsub(var.get("agezero_bones"), "^([^/]*/).*$", "\1")), "^.*(.{4})$", "\1"));
         var.set("agezero_moved_seen", var.global_get("agezero_moved"));  # before the counters
+        var.set("agezero_wide_moved_seen", var.global_get("agezero_wide_moved"));
         call agezero_count;
         var.set("agezero_seen", var.get("agezero_now"));
         var.set("agezero_wide_seen", var.get("agezero_wide"));
@@ -62,7 +63,7 @@ sub agezero_store {
     set beresp.http.AgeZero-Url = var.get("agezero_url");
     set beresp.http.AgeZero-Key = var.get("agezero_key");
     set beresp.http.AgeZero-Born = std.time2real(now, 0.0);
-    set beresp.http.AgeZero-Note = "moved=" + var.get("agezero_moved_seen") + " p=" + var.get("agezero_p") + " h=" + var.get("agezero_h") + " order=" + var.get("agezero_order_seen")
+    set beresp.http.AgeZero-Note = "moved=" + var.get("agezero_moved_seen") + " wide-moved=" + var.get("agezero_wide_moved_seen") + " p=" + var.get("agezero_p") + " h=" + var.get("agezero_h") + " order=" + var.get("agezero_order_seen")
         + " wide=" + var.get("agezero_wide_seen") + " tag=" + var.get("agezero_tagged") + " url=" + var.get("agezero_seen");
 #+counter
     call agezero_count;

@@ -31,7 +31,7 @@ sub vcl_recv {
 # The canonical URL as an object keeps it: host/path?query. Where a spelling cannot be brought to it there is none, and the request bypasses the cache.
 sub agezero_name {
     unset req.http.AgeZero-Url;
-    if (req.http.Host !~ "^(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$") {
+    if (req.http.Host !~ "^(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?::(?!(?:80|443)$)[1-9][0-9]{0,4})?$") {
         set req.http.Host = std.tolower(req.http.Host);
         set req.http.Host = regsub(req.http.Host, "\.(:[0-9]*)?$", "\1");
         set req.http.Host = regsub(req.http.Host, ":0*(?:80|443)?$", "");
@@ -78,16 +78,22 @@ sub vcl_hit {
 
 #+young
 # A counter moved since the fetch of this object began: was it for a purge that names it? A URL's counter says so itself. Those of folders and
-# hosts, and of all tags, are shared, so what was purged a moment ago stands in a few places until it is settled; beyond that any may be meant.
+# hosts, and of all tags, are shared; they are looked at only where one of them has moved since. What was purged a moment ago stands in a few places
+# until it is settled; beyond that any may be meant.
 sub agezero_look_again {
     unset req.http.AgeZero-Gone;
-    set req.http.AgeZero-U = regsub("0000" + obj.http.AgeZero-Key, "^.*(.{5})$", "\1");
+    if (!str.endswith(obj.http.AgeZero-Note, " url=" + vsthrottle.remaining("u" + regsub("0000" + obj.http.AgeZero-Key, "^.*(.{5})$", "\1"), @COUNTER@))) {
+        set req.http.AgeZero-Gone = "url";
+    }
+    if (!str.contains(obj.http.AgeZero-Note, " wide-moved=" + var.global_get("agezero_wide_moved") + " ")) {
+        call agezero_look_wide;
+    }
+}
+
+sub agezero_look_wide {
     set req.http.AgeZero-P = regsub(obj.http.AgeZero-Note, "^.* p=([0-9]*).*$", "\1");
     set req.http.AgeZero-H = regsub(obj.http.AgeZero-Note, "^.* h=([0-9]*).*$", "\1");
     set req.http.AgeZero-Order = regsub(obj.http.AgeZero-Note, "^.* order=([0-9]*).*$", "\1");
-    if (!str.endswith(obj.http.AgeZero-Note, " url=" + vsthrottle.remaining("u" + req.http.AgeZero-U, @COUNTER@))) {
-        set req.http.AgeZero-Gone = "url";
-    }
     if (!str.contains(obj.http.AgeZero-Note, " wide=" + vsthrottle.remaining("p" + req.http.AgeZero-P, @COUNTER@)
         + "," + vsthrottle.remaining("h" + req.http.AgeZero-H, @COUNTER@) + "," + vsthrottle.remaining("e", @COUNTER@) + " ")) {
         set req.http.AgeZero-Bones = "=" + regsuball(obj.http.AgeZero-Url, "%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?]", "");
@@ -100,7 +106,6 @@ sub agezero_look_again {
 @TAG_PLACES@
         call agezero_look_crowded;
     }
-    unset req.http.AgeZero-U;
     unset req.http.AgeZero-P;
     unset req.http.AgeZero-H;
     unset req.http.AgeZero-Order;

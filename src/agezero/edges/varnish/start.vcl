@@ -41,6 +41,7 @@ sub vcl_init {
 @EMPTY_PLACES@
         var.global_set("agezero_token", "0");
         var.global_set("agezero_young", "3600");
+        var.global_set("agezero_wide_moved", "0");
         var.global_set("agezero_moved", "0");
         var.global_set("agezero_issued", "0");  # what was set last is found first
         var.global_set("agezero_until", "0");

@@ -202,8 +202,8 @@ def _idempotency_key(scope: Scope) -> str:
     key = header(scope, b"idempotency-key")
     if key is None:
         return ""
-    if not (key and key.isascii() and key.isprintable()) or len(key) > IDEMPOTENCY_CHARACTERS_MAX:
-        raise Refused(Fault.INVALID_PARAMETER, f"the Idempotency-Key is not 1 to {IDEMPOTENCY_CHARACTERS_MAX} printable ASCII characters")
+    if not (key and key.isascii() and key.isprintable()) or " " in key or len(key) > IDEMPOTENCY_CHARACTERS_MAX:
+        raise Refused(Fault.INVALID_PARAMETER, f"the Idempotency-Key is not 1 to {IDEMPOTENCY_CHARACTERS_MAX} printable ASCII characters without spaces")
     return key
 
 
