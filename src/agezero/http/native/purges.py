@@ -203,7 +203,7 @@ def _idempotency_key(scope: Scope) -> str:
     if key is None:
         return ""
     if not (key and key.isascii() and key.isprintable()) or " " in key or len(key) > IDEMPOTENCY_CHARACTERS_MAX:
-        raise Refused(Fault.INVALID_PARAMETER, f"the Idempotency-Key is not 1 to {IDEMPOTENCY_CHARACTERS_MAX} printable ASCII characters without spaces")
+        raise Refused(Fault.INVALID_PARAMETER, f"the Idempotency-Key is not 1 to {IDEMPOTENCY_CHARACTERS_MAX} printable ASCII characters, no space")
     return key
 
 
