@@ -31,8 +31,8 @@ def api(server: Api) -> Iterator[Api]:
     server.within(server.edge.open.set)
 
 
-def post(api: Api, status: int = 201, headers: dict[str, str] | None = None, **body: Any) -> dict[str, Any]:
-    response = api.client.post("/v1/purges", json=body, headers=headers)
+def post(api: Api, status: int = 201, headers: dict[str, str | bytes] | None = None, **body: Any) -> dict[str, Any]:
+    response = api.client.post("/v1/purges", json=body, headers=headers)  # type: ignore[arg-type]
     assert response.status_code == status, response.text
     kind = "application/json" if status < 300 else "application/problem+json"
     assert response.headers["content-type"] == kind
@@ -88,7 +88,8 @@ def test_an_idempotency_key_makes_a_second_one_the_same(api: Api) -> None:
     assert (first.headers.get("idempotency-replayed"), again.headers["idempotency-replayed"]) == (None, "true")
     assert first.headers["location"] == f"/v1/purges/{first.json()['id']}"
     assert post(api, 422, {"Idempotency-Key": "once"}, urls=[URL])["type"] == "urn:agezero:problem:idempotency-conflict"
-    assert post(api, 400, {"Idempotency-Key": "x" * 256}, urls=[URL])["type"].endswith("invalid-parameter")
+    for wrong in ("x" * 256, "x y", "", b"\xd7\xf8"):
+        assert post(api, 400, {"Idempotency-Key": wrong}, urls=[URL])["type"].endswith("invalid-parameter")
     assert api.log.head == head
 
 
