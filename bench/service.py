@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ AGEZERO = Path(sys.executable).with_name("agezero")
 KEY = "private_key_of_the_benchmark"
 AUTHORIZATION = {"Authorization": "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()}
 PURGES = "/v1/files/purge"
+COMPLETED_MAX_S = 120
 NO_LIMITS = "[limits]\npurges_per_s = 0\nstatus_per_s = 0\n"
 
 
@@ -58,8 +60,11 @@ class Service:
         return b"Completed" in connection.getresponse().read()
 
     def wait_completed(self, request_id: str, connection: http.client.HTTPConnection) -> None:
+        """Raises :class:`NotMeasured` where it takes so long that no figure would tell anything."""
+        until_s = time.monotonic() + COMPLETED_MAX_S
         while not self.completed(request_id, connection):
-            pass
+            if time.monotonic() > until_s:
+                raise NotMeasured(f"purge {request_id} was not Completed within {COMPLETED_MAX_S} s")
 
 
 @contextmanager
