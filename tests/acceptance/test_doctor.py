@@ -32,18 +32,12 @@ from support.caches.base import CacheEdge
 from support.clock import ahead
 from support.doctor import command, findings, open_folder, toml
 from support.programs import find
-from support.scripted import Reply, ScriptedOrigin, scripted_origin
+from support.scripted import Reply, ScriptedOrigin
 from support.service import free_address, running_service
 from support.waiting import wait_for
 
 OWN = [name for name in CACHES if name != "embedded"]
 Start = Callable[..., AbstractContextManager[CacheEdge]]
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture

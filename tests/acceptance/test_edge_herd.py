@@ -10,17 +10,11 @@ from http.client import HTTPConnection
 import pytest
 
 from support.edge import Edge, is_hit, running_edge, status
-from support.scripted import Asked, Gate, Reply, ScriptedOrigin, scripted_origin
+from support.scripted import Asked, Gate, Reply, ScriptedOrigin
 
 HERD = 6
 PATIENCE_S = 20
 """Far below the time for which a request waits for another's fetch, far above what a herd needs that does not wait."""
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

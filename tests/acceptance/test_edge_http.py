@@ -20,12 +20,6 @@ from support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def edge(origin: ScriptedOrigin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     with running_edge(origin.url, tmp_path_factory.mktemp("edge"), read_timeout_s=2, body_bytes_max=2**20) as running:
         yield running

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -23,15 +22,9 @@ from agezero.edges.nginx.errors import EdgeUnusable, explain
 from agezero.edges.nginx.process import EdgeProcess, end, running
 from agezero.edges.nginx.settings import EdgeSettings
 from support.edge import is_hit, running_edge, status
-from support.scripted import ScriptedOrigin, scripted_origin
+from support.scripted import ScriptedOrigin
 from support.service import free_address
 from support.waiting import wait_for
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running_origin:
-        yield running_origin
 
 
 def fault(settings: EdgeSettings, data: Path) -> EdgeUnusable:

@@ -22,16 +22,10 @@ from agezero.edges.nginx.driver import NginxDriver
 from agezero.edges.nginx.process import running
 from agezero.ports import DriverFailed
 from support.edge import Edge, is_hit, running_edge, status
-from support.scripted import Gate, Reply, ScriptedOrigin, scripted_origin
+from support.scripted import Gate, Reply, ScriptedOrigin
 from support.waiting import wait_for
 
 FENCED = "fwd=bypass; detail=fenced; fwd-status=200"
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A user's own nginx with njs, beyond the common suite: zones, workers, njs of the user's own, faults, a reload that loses the table, control."""
+"""A user's own nginx with njs, beyond the common suite: njs of the user's own, faults, a reload that loses the table, control."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -21,14 +20,8 @@ from agezero.edges.nginx_njs.kind import KIND
 from agezero.errors import UserError
 from agezero.ports import DriverFailed
 from support.caches.nginx_njs import NginxNjsEdge, running_nginx_njs
-from support.scripted import Reply, ScriptedOrigin, scripted_origin
+from support.scripted import Reply, ScriptedOrigin
 from support.waiting import wait_for
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -40,35 +33,6 @@ def edge(origin: ScriptedOrigin, tmp_path_factory: pytest.TempPathFactory) -> It
 def served(edge: NginxNjsEdge, target: str) -> tuple[str, str]:
     answer = edge.get(target)
     return answer.text, answer.headers["X-Cache"]
-
-
-@pytest.mark.parametrize("target", ["/z/a", "/two/a"])
-def test_both_zones_and_every_worker_forget_at_once(edge: NginxNjsEdge, origin: ScriptedOrigin, target: str) -> None:
-    for version in range(20):
-        origin.answer(target, Reply(body=f"v{version}".encode()))
-        edge.purge(target)
-        with ThreadPoolExecutor(8) as pool:  # a connection each: all workers
-            assert set(pool.map(lambda _: edge.get_anew(target), range(16))) == {f"v{version}"}
-    assert served(edge, target)[1] == "HIT"
-
-
-def test_a_purge_in_one_zone_leaves_the_other(edge: NginxNjsEdge, origin: ScriptedOrigin) -> None:
-    for target in ("/z/b", "/two/b"):
-        origin.answer(target, Reply(body=b"old"))
-        served(edge, target)
-    edge.purge("/two/*")
-    assert served(edge, "/z/b")[1] == "HIT"
-    assert served(edge, "/two/b")[1] == "MISS"
-
-
-def test_what_only_absolute_form_names_bypasses(edge: NginxNjsEdge) -> None:
-    """Its own authority and Host may name two sites: whose purge would count?"""
-    host, _, port = edge.address.rpartition(":")
-    for _ in range(2):
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
-            connection.sendall(f"GET http://other.example/z/abs HTTP/1.1\r\nHost: {edge.address}\r\nConnection: close\r\n\r\n".encode())
-            with connection.makefile("rb") as answer:
-                assert b"X-Cache: BYPASS" in answer.read()
 
 
 def test_njs_of_the_users_own_goes_on_beside_it(origin: ScriptedOrigin, tmp_path: Path) -> None:

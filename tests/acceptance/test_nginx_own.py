@@ -1,8 +1,7 @@
-"""A user's own nginx with Lua, beyond the common suite: several zones and workers, slices, updates in the background, faults, control."""
+"""A user's own nginx with Lua, beyond the common suite: herds, slices, updates in the background, faults, control."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,25 +40,6 @@ def edge(origin: ScriptedOrigin, tmp_path_factory: pytest.TempPathFactory) -> It
 def served(edge: NginxLuaEdge, target: str) -> tuple[str, str]:
     answer = edge.get(target)
     return answer.text, answer.headers["X-Cache"]
-
-
-@pytest.mark.parametrize("target", ["/z/a", "/two/a"])
-def test_both_zones_and_every_worker_forget_at_once(edge: NginxLuaEdge, origin: ScriptedOrigin, target: str) -> None:
-    for version in range(20):
-        origin.answer(target, Reply(body=f"v{version}".encode()))
-        edge.purge(target)
-        with ThreadPoolExecutor(8) as pool:  # a connection each: all workers
-            assert set(pool.map(lambda _: edge.get_anew(target), range(16))) == {f"v{version}"}
-    assert served(edge, target)[1] == "HIT"
-
-
-def test_a_purge_in_one_zone_leaves_the_other(edge: NginxLuaEdge, origin: ScriptedOrigin) -> None:
-    for target in ("/z/b", "/two/b"):
-        origin.answer(target, Reply(body=b"old"))
-        served(edge, target)
-    edge.purge("/two/*")
-    assert served(edge, "/z/b")[1] == "HIT"
-    assert served(edge, "/two/b")[1] == "MISS"
 
 
 def test_a_herd_after_a_purge_is_one_fetch(edge: NginxLuaEdge, origin: ScriptedOrigin) -> None:
@@ -109,16 +89,6 @@ def test_a_sliced_object_is_purged_in_all_its_parts(edge: NginxLuaEdge, origin: 
     edge.purge(target)
     assert edge.get(target).text == "n" * 2500
     assert edge.get(target, Range="bytes=2000-2009").text == "n" * 10
-
-
-def test_what_only_absolute_form_names_bypasses(edge: NginxLuaEdge) -> None:
-    """Its own authority and Host may name two sites: whose purge would count?"""
-    host, _, port = edge.address.rpartition(":")
-    for _ in range(2):
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
-            connection.sendall(f"GET http://other.example/z/abs HTTP/1.1\r\nHost: {edge.address}\r\nConnection: close\r\n\r\n".encode())
-            with connection.makefile("rb") as answer:
-                assert b"X-Cache: BYPASS" in answer.read()
 
 
 def test_post_is_not_cached(edge: NginxLuaEdge, origin: ScriptedOrigin) -> None:

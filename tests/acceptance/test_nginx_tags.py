@@ -19,7 +19,7 @@ from support.caches.nginx_lua import NGINX, running_nginx_lua
 from support.caches.nginx_njs import running_nginx_njs
 from support.caches.nginx_own import Edit, OwnNginxEdge
 from support.programs import require
-from support.scripted import Asked, Gate, Reply, ScriptedOrigin, scripted_origin
+from support.scripted import Asked, Gate, Reply, ScriptedOrigin
 from support.seeds import seed_of
 
 TRIALS = 200
@@ -62,12 +62,6 @@ ENGINES = {
         },
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture(scope="module", params=ENGINES)

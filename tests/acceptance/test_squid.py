@@ -25,19 +25,13 @@ from agezero.edges.squid.proof import LOOK_PATH, digest
 from agezero.ports import DriverFailed
 from support.caches.squid import SquidEdge, running_squid
 from support.programs import require
-from support.scripted import Reply, ScriptedOrigin, scripted_origin
+from support.scripted import Reply, ScriptedOrigin
 from support.waiting import wait_for
 
 NUMBERS = itertools.count()
 URLS = 10_000
 READERS = 4
 require("squid")
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from agezero.core.selector import parse_url
 from agezero.ports import DriverFailed
 from support.caches.trafficserver import PROGRAMS, TrafficServerEdge, running_trafficserver
 from support.programs import require
-from support.scripted import Gate, Reply, ScriptedOrigin, scripted_origin
+from support.scripted import Gate, Reply, ScriptedOrigin
 from support.seeds import seed_of
 from support.waiting import wait_for
 
@@ -37,12 +37,6 @@ TRUNCATED = 2**32
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> None:
     require(*PROGRAMS)
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -18,19 +18,13 @@ from agezero.edges.trafficserver.look import LOOK_PATH, digest
 from agezero.ports import DriverFailed
 from support.caches.trafficserver import PROGRAMS, TrafficServerEdge, running_trafficserver
 from support.programs import require
-from support.scripted import ScriptedOrigin, scripted_origin
+from support.scripted import ScriptedOrigin
 from support.service import free_address
 
 
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> None:
     require(*PROGRAMS)
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

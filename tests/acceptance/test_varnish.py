@@ -15,7 +15,7 @@ from agezero.core.selector import EVERYTHING, Kind, Selector
 from support.caches.asking import fetched, stored
 from support.caches.varnish import VarnishEdge, running_varnish
 from support.programs import require
-from support.scripted import Asked, Gate, Reply, ScriptedOrigin, scripted_origin
+from support.scripted import Asked, Gate, Reply, ScriptedOrigin
 from support.waiting import wait_for
 
 FRESH: dict[str, str | list[str]] = {"Cache-Control": "max-age=3600"}
@@ -23,12 +23,6 @@ WHOLE = """
 sub vcl_backend_response { set beresp.do_stream = false; var.global_set("test_reached", bereq.url); }
 sub vcl_recv { if (req.url == "/reached") { return (synth(200, "at" + var.global_get("test_reached"))); } }
 """
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture

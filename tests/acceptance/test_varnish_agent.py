@@ -19,14 +19,8 @@ from agezero.ports import DriverFailed
 from support.caches.asking import fetched, stored
 from support.caches.varnish import VarnishEdge, running_varnish
 from support.programs import require
-from support.scripted import Gate, Reply, ScriptedOrigin, scripted_origin
+from support.scripted import Gate, Reply, ScriptedOrigin
 from support.waiting import wait_for
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture

@@ -12,17 +12,11 @@ from agezero.core.selector import Kind, Selector
 from support.caches.asking import fetched, stored
 from support.caches.varnish import VarnishEdge, running_varnish
 from support.programs import require
-from support.scripted import Reply, ScriptedOrigin, scripted_origin
+from support.scripted import Reply, ScriptedOrigin
 from support.waiting import wait_for
 
 FRESH: dict[str, str | list[str]] = {"Cache-Control": "max-age=3600"}
 DEVICE = "sub vcl_hash { hash_data(req.http.X-Device); }"
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    with scripted_origin() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """Granian's own interface (RSGI) under an ASGI application.
 
 Granian speaks ASGI too, but that costs a request a third more of its time. Here an answer that is ready goes out by one plain call
-(:meth:`Door.answer`); everything else an ASGI application may do, it may do here as well. Header values that are not ASCII don't get through RSGI:
-such a header is missing, which is no loss for credentials, as they have none (RFC 9110 §11.4).
+(:meth:`Door.answer`); everything else an ASGI application may do, it may do here as well. Header values that are not ASCII don't get through RSGI.
+In a POST such a header is there, but empty (:func:`_unreadable`); in other requests it is missing. Credentials lose nothing by that: they have no
+such letters (RFC 9110 §11.4).
 """
 
 from __future__ import annotations

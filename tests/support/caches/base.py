@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import httpx
@@ -17,6 +18,7 @@ from agezero.edges.kinds import EdgeState
 from agezero.ports import EdgeDriver, Lease
 
 T = TypeVar("T")
+Edge = TypeVar("Edge", bound="CacheEdge")
 CALL_S = 60
 LEASE_S = 600.0
 LOG = "log"
@@ -136,3 +138,15 @@ def within(selector: Selector, exact: frozenset[Any]) -> Selector:
 
 
 __all__ = ["LEASE_S", "CacheEdge", "TokenState", "within"]
+
+
+@contextmanager
+def running(edge: Edge, *, opened: bool) -> Iterator[Edge]:
+    """Start it; ``opened``: with a lease. Ended on leaving."""
+    try:
+        edge.start()
+        if opened:
+            edge.open()
+        yield edge
+    finally:
+        edge.close()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from agezero.config.edges import Nginx
 from agezero.edges.nginx_lua.config import Options, write
 from agezero.edges.nginx_lua.driver import NginxLuaDriver
 from agezero.edges.slots import SlotFile
+from support.caches.base import running
 from support.caches.nginx_own import Edit, OwnNginxEdge
 from support.programs import find
 
@@ -47,14 +47,6 @@ class NginxLuaEdge(OwnNginxEdge):
         self.driver = NginxLuaDriver(self.slots, self.options.socket, timeout_s=2)
 
 
-@contextmanager
-def running_nginx_lua(origin: str, data: Path, *, opened: bool = True, **options: Any) -> Iterator[NginxLuaEdge]:
+def running_nginx_lua(origin: str, data: Path, *, opened: bool = True, **options: Any) -> AbstractContextManager[NginxLuaEdge]:
     """Start it in front of ``origin``; ``opened``: with a lease. Ended on leaving."""
-    edge = NginxLuaEdge(origin, data, **options)
-    try:
-        edge.start()
-        if opened:
-            edge.open()
-        yield edge
-    finally:
-        edge.close()
+    return running(NginxLuaEdge(origin, data, **options), opened=opened)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from agezero.edges.nginx_njs.config import Options, write
 from agezero.edges.nginx_njs.driver import NginxNjsDriver
 from agezero.edges.nginx_njs.last_lease import LastLease
 from agezero.edges.slots import SlotFile
+from support.caches.base import running
 from support.caches.nginx_own import Edit, OwnNginxEdge
 
 _OFF = {"fence": ("settings.js", '"lease_checked": true', '"lease_checked": false')}
@@ -44,14 +44,6 @@ class NginxNjsEdge(OwnNginxEdge):
         super().start()
 
 
-@contextmanager
-def running_nginx_njs(origin: str, data: Path, *, opened: bool = True, **options: Any) -> Iterator[NginxNjsEdge]:
+def running_nginx_njs(origin: str, data: Path, *, opened: bool = True, **options: Any) -> AbstractContextManager[NginxNjsEdge]:
     """Start it in front of ``origin``; ``opened``: with a lease. Ended on leaving."""
-    edge = NginxNjsEdge(origin, data, **options)
-    try:
-        edge.start()
-        if opened:
-            edge.open()
-        yield edge
-    finally:
-        edge.close()
+    return running(NginxNjsEdge(origin, data, **options), opened=opened)

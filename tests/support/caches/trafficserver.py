@@ -8,8 +8,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from agezero.edges.slots import SlotFile
 from agezero.edges.trafficserver.config import Options, plugins, write
 from agezero.edges.trafficserver.driver import TrafficServerDriver
 from agezero.edges.trafficserver.look import TrafficServerLook
-from support.caches.base import CacheEdge
+from support.caches.base import CacheEdge, running
 from support.programs import find
 from support.service import free_address
 from support.waiting import wait_for
@@ -247,14 +247,6 @@ class TrafficServerEdge(CacheEdge):
         shutil.rmtree(self.home, ignore_errors=True)
 
 
-@contextmanager
-def running_trafficserver(origin: str, data: Path, *, opened: bool = True, **options: Any) -> Iterator[TrafficServerEdge]:
+def running_trafficserver(origin: str, data: Path, *, opened: bool = True, **options: Any) -> AbstractContextManager[TrafficServerEdge]:
     """Start it in front of ``origin``; ``opened``: with a lease. Ended on leaving."""
-    edge = TrafficServerEdge(origin, data, **options)
-    try:
-        edge.start()
-        if opened:
-            edge.open()
-        yield edge
-    finally:
-        edge.close()
+    return running(TrafficServerEdge(origin, data, **options), opened=opened)

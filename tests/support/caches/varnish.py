@@ -9,8 +9,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from agezero.config.edges import Varnish
 from agezero.edges.position import PositionFile
 from agezero.edges.varnish.driver import VarnishDriver
 from agezero.edges.varnish.vcl import vcl
-from support.caches.base import CacheEdge
+from support.caches.base import CacheEdge, running
 from support.service import free_address
 from support.waiting import wait_for
 
@@ -218,14 +218,6 @@ class VarnishEdge(CacheEdge):
         shutil.rmtree(self.work)
 
 
-@contextmanager
-def running_varnish(origin: str, data: Path, *, opened: bool = True, **options: Any) -> Iterator[VarnishEdge]:
+def running_varnish(origin: str, data: Path, *, opened: bool = True, **options: Any) -> AbstractContextManager[VarnishEdge]:
     """Start a Varnish in front of ``origin``; ``opened``: with a lease. Ended on leaving."""
-    edge = VarnishEdge(origin, data, **options)
-    try:
-        edge.start()
-        if opened:
-            edge.open()
-        yield edge
-    finally:
-        edge.close()
+    return running(VarnishEdge(origin, data, **options), opened=opened)

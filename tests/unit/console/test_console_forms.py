@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -21,25 +20,7 @@ from support.waiting import wait_for
 
 URL = f"{ENDPOINT}/cat.jpg"
 SESSION = "agezero-session"
-DOCS = Path(__file__).parents[2] / "docs"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Api]:
-    with running_api(Config(endpoints=(ENDPOINT,), limits=Limits(failed_attempts_per_min=10))) as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: Api) -> Iterator[Api]:
-    yield server
-    server.within(server.edge.open.set)
-
-
-@pytest.fixture(scope="module")
-def admin(server: Api) -> Iterator[httpx.Client]:
-    with signed_in(server.url, KEY) as client:
-        yield client
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 # Purge
