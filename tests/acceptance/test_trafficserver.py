@@ -15,6 +15,7 @@ import pytest
 
 from agezero.core.purge import Purge
 from agezero.core.selector import parse_url
+from agezero.edges.lua import LIBRARY
 from agezero.ports import DriverFailed
 from support.caches.trafficserver import PROGRAMS, TrafficServerEdge, running_trafficserver
 from support.programs import require
@@ -279,10 +280,11 @@ def after_an_error(origin: ScriptedOrigin, tmp_path: Path, target: str, without:
         return seen
 
 
-def test_without_its_library_it_bypasses_and_the_agent_knows(origin: ScriptedOrigin, tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize("file", LIBRARY)
+def test_without_its_library_it_bypasses_and_the_agent_knows(origin: ScriptedOrigin, tmp_path: Path, target: str, file: str) -> None:
     with running_trafficserver(origin.url, tmp_path) as edge:
         old_then_purged(edge, origin, target)
-        (edge.options.folder / "agezero.lua").write_text("no Lua")
+        (edge.options.folder / file).write_text("no Lua")
         edge.restart()
         with pytest.raises(DriverFailed, match="does not come from AgeZero's script"):
             edge.open()
