@@ -1,4 +1,4 @@
-"""A user's own nginx with njs, beyond the common suite: zones, workers, njs of the user's own, faults, a reload that loses the table, control."""
+"""A user's own nginx with njs keeps its zones, workers and scripts, and serves nothing purged, whatever fails or loses the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own nginx with Lua, beyond the common suite: several zones and workers, slices, updates in the background, faults, control."""
+"""A user's own nginx with Lua keeps its zones, workers, slices and updates in the background, and serves nothing purged, whatever fails."""
 
 from __future__ import annotations
 

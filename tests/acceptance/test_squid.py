@@ -1,4 +1,4 @@
-"""What is Squid's alone: its helper, and the guards without which a helper's failure brings purged content back. The rest is in the common suite."""
+"""Squid serves nothing purged when its helper fails, lags or dies: what each guard is for. The rest is in the common suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traffic Server, driven through its script: each safeguard, and what happens without it. What all caches must do: tests/contract."""
+"""Traffic Server serves nothing purged, by any key, lease or failure of its script: what each safeguard is for. See tests/contract too."""
 
 from __future__ import annotations
 
