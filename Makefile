@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit coverage mutants docs bench sim sim-ablations chaos screenshots clean
+.PHONY: help demo test check unit coverage mutants docs bench sim sim-ablations chaos screenshots recording clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ chaos: $(VENV)/.test ## kill and freeze real processes under load (MINUTES=10)
 
 screenshots: $(VENV)/.test ## renew the pictures of the console in docs/images (ARGS="--all FOLDER": every page, both sizes and themes)
 	cd tests && ../$(BIN)/python -m support.screenshots $(ARGS)
+
+recording: $(VENV)/.test ## renew the recording of a purge in docs/images, from a real run
+	cd tests && ../$(BIN)/python -m support.recording
 
 clean: ## remove all that make has made
 	rm -rf $(VENV) .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache build dist mutants

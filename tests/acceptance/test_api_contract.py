@@ -1,13 +1,11 @@
-"""The contract, over the wire: each call, each error, each header."""
+"""Each call of ImageKit's API, over the wire, answers as its contract says: its own clients need no change."""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-import socket
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,15 +14,11 @@ import pytest
 
 from agezero.config import Config, Limits
 from agezero.core.selector import Kind, Selector
-from agezero.core.wildcards import Wildcards
-from agezero.http.faults import BODY_BYTES_MAX, Fault
+from agezero.http.faults import Fault
 from agezero.http.limiter import NO_LIMIT
 from agezero.keys import Permission
 from support.api import ENDPOINT, KEY, Api, running_api
-from support.waiting import wait_for
-
-PURGE = "/v1/files/purge"
-URL = "https://cdn.example.com/site/cat.jpg"
+from support.contract import PURGE, URL, emptied, has_contract_headers, metrics, problem, submit
 
 
 @pytest.fixture(scope="module")
@@ -35,32 +29,7 @@ def server() -> Iterator[Api]:
 
 @pytest.fixture
 def api(server: Api) -> Api:
-    server.purges.submitted.clear()
-    server.purges.lowest = 0
-    server.purges.unavailable = server.purges.unknown = ""
-    server.purges.reason = None
-    server.purges.broken = False
-    return server
-
-
-def problem(response: httpx.Response, fault: Fault) -> str:
-    """Checks that the response is this fault in the contract's shape; returns its help."""
-    assert (response.status_code, response.json()["message"]) == (fault.status, fault.message)
-    assert response.headers["content-type"] == "application/json"
-    assert response.json().keys() == {"message", "help"}
-    assert "docs/API.md#errors" in response.json()["help"]
-    has_contract_headers(response)
-    return str(response.json()["help"])
-
-
-def has_contract_headers(response: httpx.Response) -> None:
-    assert uuid.UUID(response.headers["x-ik-requestId"]).version == 4
-    assert int(response.headers["X-RateLimit-Limit"]) > 0
-    assert 0 <= int(response.headers["X-RateLimit-Reset"]) <= int(response.headers["X-RateLimit-Interval"]) == 1000
-
-
-def submit(api: Api) -> str:
-    return str(api.client.post(PURGE, json={"url": URL}).json()["requestId"])
+    return emptied(server)
 
 
 # ── the two calls ──
@@ -169,107 +138,6 @@ def purge_with(api: Api, key: str, url: str = URL) -> httpx.Response:
     return httpx.post(api.url + PURGE, auth=(key, ""), json={"url": url})
 
 
-# ── what can't be purged ──
-
-
-@pytest.mark.parametrize(
-    ("body", "fault", "said"),
-    [
-        (b"", Fault.NO_URL, "no body"),
-        (b"   ", Fault.NO_URL, "no body"),
-        (b"{}", Fault.NO_URL, "no member url"),
-        (b"[]", Fault.NO_URL, "an array; expected an object"),
-        (b'"text"', Fault.NO_URL, "a string; expected an object"),
-        (b"{", Fault.INVALID_BODY, "not JSON"),
-        (b"\xff\xfe", Fault.INVALID_BODY, "not JSON"),
-        (b'{"url":"\xff"}', Fault.INVALID_BODY, "not JSON"),
-        (b"[" * 60_000, Fault.INVALID_BODY, "JSON|nested"),
-        (b'{"url":' + b"[" * 60_000, Fault.INVALID_BODY, "JSON|nested"),
-        (b'{"url":["https://cdn.example.com/site/a"]}', Fault.INVALID_URL, "an array; expected a string"),
-        (b'{"url":7}', Fault.INVALID_URL, "a number"),
-        (b'{"url":null}', Fault.INVALID_URL, "null"),
-        (b'{"url":true}', Fault.INVALID_URL, "a boolean"),
-        (b'{"url":{}}', Fault.INVALID_URL, "an object"),
-        (b'{"url":""}', Fault.INVALID_URL, "absolute URL"),
-        (b'{"url":"/site/a"}', Fault.INVALID_URL, "absolute URL"),
-        (b'{"url":"ftp://cdn.example.com/site/a"}', Fault.INVALID_URL, "scheme"),
-        (b'{"url":"https://u:p@cdn.example.com/site/a"}', Fault.INVALID_URL, "user information"),
-        (b'{"url":"https://cdn.example.com/site/%s"}' % (b"a" * 10_240), Fault.INVALID_URL, "10246 bytes"),
-        (b'{"url":"https://cdn.example.com/site/\\ud800"}', Fault.INVALID_BODY, "not JSON"),
-        (b'{"url":"https://other.example.com/site/a"}', Fault.NOT_PURGEABLE, "endpoint of this service"),
-        (b'{"url":"https://cdn.example.com/sitemap.xml"}', Fault.NOT_PURGEABLE, "endpoint of this service"),
-        (b'{"url":"https://cdn.example.com/site/../other"}', Fault.NOT_PURGEABLE, "endpoint of this service"),
-        (b'{"url":"https://cdn.example.com/site/%2e%2e/other"}', Fault.NOT_PURGEABLE, "endpoint of this service"),
-        (b'{"url":"https://cdn.example.com/site*"}', Fault.NOT_PURGEABLE, "endpoint of this service"),
-        (b'{"url":"https://cdn.example.com/site/*/a"}', Fault.NOT_PURGEABLE, "only at the end"),
-        (b'{"url":"https://*.example.com/site/a"}', Fault.NOT_PURGEABLE, "only at the end"),
-        (b'{"url":"https://cdn.example.com/site/*"}', Fault.NOT_PURGEABLE, "1 path level"),
-    ],
-)
-def test_what_can_not_be_purged_is_refused_and_leaves_nothing_in_the_log(api: Api, body: bytes, fault: Fault, said: str) -> None:
-    response = api.client.post(PURGE, content=body, headers={"content-type": "application/json"})
-    assert re.search(said, problem(response, fault))
-    assert not api.purges.submitted
-
-
-@pytest.mark.parametrize(
-    ("form", "fault"),
-    [
-        ("", Fault.NO_URL),
-        ("link=a", Fault.NO_URL),
-        ("url=", Fault.INVALID_URL),
-        (f"url={URL}&url={URL}", Fault.INVALID_URL),
-        ("url=%FF", Fault.INVALID_BODY),
-        ("&".join(f"a{i}=1" for i in range(17)), Fault.INVALID_BODY),
-    ],
-)
-def test_a_form_that_names_no_url(api: Api, form: str, fault: Fault) -> None:
-    problem(api.client.post(PURGE, content=form, headers={"content-type": "application/x-www-form-urlencoded; charset=utf-8"}), fault)
-
-
-@pytest.mark.parametrize("chunked", [False, True])
-def test_the_longest_body_is_accepted_and_one_byte_more_is_not(api: Api, chunked: bool) -> None:
-    longest = json.dumps({"url": URL}).encode().ljust(BODY_BYTES_MAX)
-
-    def sent(body: bytes) -> httpx.Response:
-        content = (body[i : i + 4096] for i in range(0, len(body), 4096)) if chunked else body
-        return api.client.post(PURGE, content=content, headers={"content-type": "application/json"})
-
-    assert sent(longest).status_code == 201
-    problem(sent(longest + b" "), Fault.BODY_TOO_LARGE)
-    assert len(api.purges.submitted) == 1
-
-
-def test_any_wildcard_is_allowed_where_the_setting_says_so() -> None:
-    with running_api(Config(endpoints=(ENDPOINT,), wildcards=Wildcards.ANY)) as api:
-        assert api.client.post(PURGE, json={"url": f"{ENDPOINT}/*"}).status_code == 201
-        assert api.purges.submitted[0][0] == Selector(Kind.PREFIX, "cdn.example.com/site/")
-
-
-# ── ids, paths, methods ──
-
-
-@pytest.mark.parametrize("request_id", ["0" * 24, "0" * 23, "nonsense", "F" * 24, "%20" * 24, "é" * 24, "a" * 5000])
-def test_an_unknown_request_id_is_400(api: Api, request_id: str) -> None:
-    problem(api.client.get(f"{PURGE}/{request_id}"), Fault.UNKNOWN_REQUEST)
-
-
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/files", PURGE + "/", PURGE + "/a/b", "/v1/files/purge/" + "/" * 24, "/healthz/", "//healthz"])
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_unknown_path_is_404_and_never_a_redirect(api: Api, path: str, method: str) -> None:
-    problem(api.client.request(method, api.url + path), Fault.NO_SUCH_PATH)
-
-
-@pytest.mark.parametrize(
-    ("path", "allow"), [(PURGE, "POST"), (f"{PURGE}/{'0' * 24}", "GET, HEAD"), (f"{PURGE}/x", "GET, HEAD"), ("/healthz", "GET, HEAD")]
-)
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PURGE"])
-def test_a_wrong_method_is_405_with_allow(api: Api, path: str, allow: str, method: str) -> None:
-    response = api.client.request(method, path)
-    problem(response, Fault.WRONG_METHOD)
-    assert response.headers["allow"] == allow
-
-
 # ── trouble on our side ──
 
 
@@ -357,51 +225,7 @@ def test_the_metrics_count(api: Api) -> None:
     assert after["process_resident_memory_bytes"] > 0
 
 
-def metrics(api: Api) -> dict[str, float]:
-    response = httpx.get(api.url + "/metrics")
-    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    has_contract_headers(response)
-    lines = [line.rpartition(" ") for line in response.text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in lines}
-
-
 def test_every_metric_is_documented(api: Api) -> None:
     documented = (Path(__file__).parents[2] / "docs" / "OPERATING.md").read_text()
     named = {re.sub(r"_(bucket|count|sum)$", "", re.split(r"[{]", name)[0]) for name in metrics(api)}
     assert not {name for name in named if name.startswith("agezero_") and f"`{name}" not in documented}
-
-
-# ── bad clients ──
-
-
-def test_a_body_that_is_far_too_long_is_refused(api: Api) -> None:
-    problem(api.client.post(PURGE, content=b"x" * (8 << 20)), Fault.BODY_TOO_LARGE)
-
-
-def test_a_body_that_does_not_come_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agezero.http.body.BODY_TIMEOUT_S", 0.01)
-    with connected(api) as client:
-        client.sendall(BEGUN)
-        assert client.recv(4096).startswith(b"HTTP/1.1 400 ")
-
-
-def test_a_client_that_goes_away_in_the_middle_disturbs_nobody(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    before = metrics(api).get('agezero_requests_total{call="purge",status="400"}', 0)
-    with connected(api) as client:
-        client.sendall(BEGUN)
-    wait_for(lambda: metrics(api)['agezero_requests_total{call="purge",status="400"}'] == before + 1, "the request ended")
-    assert not api.purges.submitted
-    assert submit(api)
-    assert not caplog.records
-
-
-def connected(api: Api) -> socket.socket:
-    host, _, port = api.url.removeprefix("http://").partition(":")
-    return socket.create_connection((host, int(port)), timeout=30)
-
-
-BEGUN = (
-    f"POST {PURGE} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {KEY}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-    f"Content-Length: {2 * len(URL)}\r\n\r\nurl={URL}"
-).encode()
-"""A purge whose body breaks off where it would be a whole one: of a shorter URL than was meant."""

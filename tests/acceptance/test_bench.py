@@ -1,4 +1,4 @@
-"""`make bench` measures every row of its table and leaves a page, a plot and the raw figures behind. What it measures is not judged here."""
+"""Who doubts the figures measures them anew: `make bench` fills every row of its table and leaves a page, a plot and the raw figures behind."""
 
 from __future__ import annotations
 

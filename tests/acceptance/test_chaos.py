@@ -1,4 +1,4 @@
-"""One minute of ``make chaos``, and the proof that it would see a broken promise."""
+"""What is promised holds through a minute of real kills and freezes (``make chaos``), and a broken promise would be seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`agezero purge --wait` as a script has it: a real process, a real service, a real edge that is stopped."""
+"""A script that says `agezero purge --wait` goes on only when it is true: a real process, a real service, a real edge that is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console in a real browser: every flow, in both sizes and themes, and axe on every page."""
+"""Whoever has a browser can do all that the console offers: every flow, in both sizes and themes, and axe on every page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded edge as an HTTP cache: real nginx, real origin."""
+"""Visitors get a good HTTP cache from the embedded edge: ages, validators, ranges, variants, stale answers, by real nginx and a real origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the edge finds its origin, and whether it trusts it."""
+"""The edge follows its origin wherever its name leads, and talks to nobody who can't show that he is it."""
 
 from __future__ import annotations
 

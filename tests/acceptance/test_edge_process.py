@@ -1,4 +1,4 @@
-"""nginx as a child: started, replaced, restarted, stopped; and what is said when it cannot start."""
+"""The edge's nginx is there when the service is: started, replaced, restarted, stopped; and who starts it is told why it can't."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Purges, the lease and unsafe methods on the embedded edge: what was purged is not served again."""
+"""What was purged is not served again by the embedded edge, nor anything without a lease; unsafe methods included."""
 
 from __future__ import annotations
 

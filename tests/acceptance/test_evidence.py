@@ -1,4 +1,4 @@
-"""Evidence: what the edges show after a purge, which a proof about caches can't know: whether the origin has the new version."""
+"""Whoever purged sees whether the new version is out: what edges show after a purge, which a proof about caches can't know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each permission may do, over the wire: every route that is served × every kind of key; and no guess gets anything."""
+"""A key gives what its permission says and no more, over the wire: every route × every kind of key; and no guess gets anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a key that is bound to endpoints may name and see: every kind of selector × every kind of key, and every way to read a purge."""
+"""A key bound to endpoints can't purge or read beyond them: every kind of selector × every kind of key, and every way to read a purge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of a whole service, and what is shipped for them: the dashboard and the alerts name metrics that exist, in PromQL that Prometheus reads."""
+"""Whoever watches a service sees what goes on: all its metrics, and a dashboard and alerts that name none but those, in Prometheus' own PromQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own nginx with njs, beyond the common suite: njs of the user's own, faults, a reload that loses the table, control."""
+"""A user's own nginx with njs keeps its scripts and serves nothing purged, whatever fails or loses the table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -90,6 +91,31 @@ def test_started_anew_it_is_fenced_until_the_table_is_back(origin: ScriptedOrigi
         origin.answer("/z/k", Reply(body=b"new"))
         edge.open()
         assert served(edge, "/z/k") == ("new", "MISS")
+
+
+def test_a_lease_before_the_table_brings_what_was_purged_back(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    """The twin: njs gives the lease without a table, and then each object has the key from before the first purge."""
+    edit = ("control.js", "text.get('loaded') !== boot() ||", "")
+    with running_nginx_njs(origin.url, tmp_path, edit=edit, opened=False) as unsafe:
+        origin.answer("/two/l", Reply(body=b"old"))
+        unsafe.call(unsafe.driver.probe())
+        unsafe.lease(0.5)
+        served(unsafe, "/two/l")
+        origin.answer("/two/l", Reply(body=b"new"))
+        unsafe.open(0.5)
+        assert served(unsafe, "/two/l")[0] == "new"
+        unsafe.kill()
+        unsafe.start()
+        unsafe.call(unsafe.driver.probe())
+        wait_for(lambda: _leased(unsafe), "the lease of the workers before to be over")
+        assert served(unsafe, "/two/l") == ("old", "HIT")
+
+
+def _leased(edge: NginxNjsEdge) -> bool:
+    with suppress(DriverFailed):
+        edge.lease()
+        return True
+    return False
 
 
 def reloaded_with_an_empty_table(edge: NginxNjsEdge, target: str) -> socket.socket:

@@ -1,7 +1,8 @@
-"""A user's own nginx with Lua, beyond the common suite: herds, slices, updates in the background, faults, control."""
+"""A user's own nginx with Lua keeps its slices and updates in the background, and serves nothing purged, whatever fails."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -109,10 +110,12 @@ def test_an_error_in_lua_bypasses(origin: ScriptedOrigin, tmp_path: Path) -> Non
         assert "broken on purpose" in broken.errors()
 
 
-@pytest.mark.parametrize("file", ["agezero.lua", "agezero_nginx.lua"])
+BEGINS = {"agezero_url.lua": "local bit = require", "agezero.lua": "local ffi = require", "agezero_nginx.lua": "local folder, path"}
+
+
+@pytest.mark.parametrize("file", BEGINS)
 def test_a_module_that_can_not_be_loaded_bypasses(origin: ScriptedOrigin, tmp_path: Path, file: str) -> None:
-    first = "local ffi = require" if file == "agezero.lua" else "local folder, path"
-    with running_nginx_lua(origin.url, tmp_path, edit=(file, first, "this is not Lua"), opened=False) as broken:
+    with running_nginx_lua(origin.url, tmp_path, edit=(file, BEGINS[file], "this is not Lua"), opened=False) as broken:
         assert [served(broken, target)[1] for target in ("/two/e", "/z/e", "/two/e")] == ["BYPASS"] * 3
         with pytest.raises(DriverFailed, match="AgeZero's code"):
             broken.open()
@@ -145,6 +148,39 @@ def test_a_lease_before_the_table_is_refused(origin: ScriptedOrigin, tmp_path: P
         with pytest.raises(DriverFailed, match="does not read the purge table"):
             lost.open()
         assert [served(lost, "/z/l")[1] for _ in range(2)] == ["BYPASS"] * 2
+
+
+def test_a_lease_that_was_not_proven_serves_what_was_purged(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    """The twin: nginx reads another table, whose lease is a live one, and the agent does not ask whose table it is."""
+    with (
+        running_nginx_lua(origin.url, tmp_path, opened=False) as lost,
+        SlotFile(lost.home / "elsewhere", 2**12, mode=0o644) as other,
+    ):
+        other.readers.lease(time.monotonic_ns() + 3600 * 10**9)
+        lost.edit(*((f"agezero-{name}.conf", "/table", "/elsewhere") for name in ("http", "location", "tagged")))
+        lost.restart()
+        with pytest.raises(DriverFailed, match="does not read the purge table"):
+            lost.open()
+        origin.answer("/z/l", Reply(body=b"old"))
+        served(lost, "/z/l")
+        lost.purge("/z/l")
+        origin.answer("/z/l", Reply(body=b"new"))
+        assert served(lost, "/z/l") == ("old", "HIT")
+
+
+def test_the_table_comes_before_the_lease(edge: NginxLuaEdge, origin: ScriptedOrigin) -> None:
+    """Its twin is in the next lines: leased before it had the purge, it served what is purged."""
+    for target, in_order in (("/z/order", True), ("/z/disorder", False)):
+        origin.answer(target, Reply(body=b"old"))
+        served(edge, target)
+        edge.fence()
+        origin.answer(target, Reply(body=b"new"))
+        if in_order:
+            edge.purge(target)
+        edge.lease()
+        assert served(edge, target)[0] == ("new" if in_order else "old")
+    edge.purge("/z/disorder")
+    assert served(edge, "/z/disorder")[0] == "new"
 
 
 def test_a_table_that_was_replaced_is_found(origin: ScriptedOrigin, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A user's own nginx, whatever reads the purge table in it: several zones, several workers, names in two places."""
+"""A user of nginx purges in every zone and every worker at once, whatever reads the purge table in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The in-flight race: a purge at a random moment of a slow fetch.
+"""A purge at any moment of a slow fetch keeps what is being fetched from being served later: the in-flight race.
 
 Every stock cache stores what such a fetch brings, and serves it for its whole life. Here, from the moment in which `Completed` was readable, no
 request may be answered with it: not while the fetch is under way, not after it, in no variant, and not from among the herd that waits for it.

@@ -1,4 +1,4 @@
-"""TLS for the API and the edge, with certificates that are renewed while requests are under way."""
+"""Visitors and clients get TLS, and notice nothing of a certificate that is renewed while their requests are under way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces of a whole service at a real receiver: one trace from the client's own span to the last confirmation, over a restart too."""
+"""Whoever traces finds a purge whole, at a real receiver: from the client's own span to the last confirmation, over a restart too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traffic Server: what the agent takes for a proof, who may ask for one, and what the doctor finds."""
+"""A Traffic Server's agent can't be fooled: what it takes for a proof, who may ask for one, and what the doctor finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Varnish: fetches that are under way while a purge comes, and bans. What all caches have in common is in tests/contract/test_edges.py."""
+"""Varnish brings back nothing that was being fetched when it was purged, and spoils few other fetches. See tests/contract/test_edges.py too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Varnish and its agent: restarts, reloads of the VCL, agents that were replaced, and who may command."""
+"""A restart, a new VCL or another agent of a Varnish loses no purge, and nobody else may command it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Varnish: under which names an object is stored and found by a purge: spellings, the user's own VCL, prefixes, tags, soft purges."""
+"""A purge finds an object in Varnish under every name it can be stored by: spellings, the user's own VCL, prefixes, tags, soft purges."""
 
 from __future__ import annotations
 

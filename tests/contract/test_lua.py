@@ -1,4 +1,4 @@
-"""agezero.lua and the core are one: canonical form, hash, look-up, fence, in real LuaJIT, on random input."""
+"""agezero.lua, agezero_url.lua and the core are one: canonical form, hash, look-up, fence, in real LuaJIT, on random input."""
 
 from __future__ import annotations
 
@@ -184,8 +184,7 @@ def test_the_nonce_is_the_agents(file: SlotFile, reader: LuaReader) -> None:
 
 
 def test_two_scripts_may_load_it_in_one_namespace(path: Path, file: SlotFile, reader: LuaReader) -> None:
-    second = reader._lua.execute(Path(readers.__file__).with_name("lua").joinpath("agezero.lua").read_bytes())
-    table = second[b"open"](str(path).encode())
+    table = reader.open(path)
     assert table[b"epoch"](table, b"h", b"/") == str(file.table.newest("h/")).encode()
 
 

@@ -18,7 +18,7 @@ from sim.parallel import each_seed
 from sim.parts import Parts
 from sim.simulation import Outcome, simulate
 
-SEEDS = 500
+SEEDS = 1000
 """Within so many seeds every ablation is noticed."""
 
 
@@ -126,6 +126,19 @@ ABLATIONS = (
     Ablation("settled", "honest", "what was just being stored when it was purged is purged again before nobody looks any more", Parts(settles=False)),
     Ablation("own-mark", "no loss", "an answer counts only with a mark of our own: an origin's 200 is no confirmation", Parts(own_mark=False)),
     Ablation("durable-table", "honest", "a table that a cache maps outlives the process that reads it", Parts(table_outlives=False)),
+    Ablation("tag-union", "honest", "a record of tags holds those of all that can be met for its object", Parts(tags_unite=False)),
+    Ablation(
+        "tag-record-new",
+        "honest",
+        "a record of tags begins only under an epoch that nothing stored before can have",
+        Parts(records_begin_new=False),
+    ),
+    Ablation(
+        "tag-late",
+        "honest",
+        "a response with a tag that was purged since it was asked for is given to nobody who waits for it",
+        Parts(late_tags=False),
+    ),
     Ablation(
         "log-epoch",
         "no loss",

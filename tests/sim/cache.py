@@ -1,6 +1,7 @@
 """Caches: one with the purge table in its key, one that purges natively. Both fill from upstream, check their lease, keep Vary variants.
 
 ``TableCache`` is nginx with AgeZero's table in memory of its own: the key is (newest purge, URL, variant), computed when a request arrives.
+It may record the tags of what it stores; else a purge of a tag is widened before.
 ``MappedCache`` is nginx by Lua, Traffic Server or Squid, which read the agent's file: a restart loses neither table nor lease. The code of both may
 fail for a while, as a Lua script or Squid's helper does. ``NativeCache`` is Varnish: objects by URL, a purge deletes them, and a fill fence keeps out
 what was being fetched meanwhile. Most agents of one trust what lies in it, if it has not restarted since; and its commands may end up at the origin.
@@ -18,6 +19,7 @@ from agezero.core.steps import Apply, DriverDone, DriverFailed, EdgeRestarted, I
 from sim.network import Network
 from sim.origin import TAGS, URLS, VARIANTS, Body, Origin
 from sim.parts import Parts
+from sim.records import TagRecords, highest
 from sim.world import Actor, Call, World
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class TablePart:
 
     writes: list[Write]
     gates: Gates
+    tags: int
 
 
 @dataclass(slots=True)
@@ -147,10 +150,18 @@ class Cache(Actor):
             del self.fills[fill.key]
         if fill.spoilt and self.parts.fill_fence:
             self.world.mark("fill fenced off")
-        else:
+        elif self.admits(fill.key, body):
             self.store[self._stored_as(fill.key)] = body
             self.checker.audit(self)
+        else:
+            for waiter in fill.waiters[1:]:  # who asked first began before the purge
+                self._ask(*fill.key[1:], self._answer, [waiter])
+            del fill.waiters[1:]
         self._answer(fill.waiters, body)
+
+    def admits(self, key: Key, body: Body) -> bool:  # noqa: ARG002
+        """May it be stored, and given to who has waited for it?"""
+        return True
 
     def find(self, key: Key) -> Body | None:
         """What a request would be answered with."""
@@ -226,14 +237,24 @@ class Cache(Actor):
 
 
 class TableCache(Cache):
-    """The purge table in the key. The copy only ever takes the higher number, and never drops a look-up."""
+    """The purge table in the key. The copy only ever takes the higher number, and never drops a look-up. ``tagged``: it records tags."""
+
+    def __init__(self, *where: Any, tagged: bool) -> None:
+        self.tagged = tagged
+        super().__init__(*where)
 
     def forget(self) -> None:
         super().forget()
         self.copy = self.parts.table([0] * SLOTS)
+        self.records = TagRecords(self.world, self.parts)
 
     def epoch(self, url: str) -> int:
-        return PLAIN_KEY if self.stumbling else self.newest(url)
+        if self.stumbling:
+            return PLAIN_KEY
+        return self.records.epoch(self.copy, url) if self.tagged else self.newest(url)
+
+    def admits(self, key: Key, body: Body) -> bool:
+        return not self.tagged or self.records.admit(self.copy, key[1], key[0], body.tags)
 
     def newest(self, url: str) -> int:
         return self.copy.newest(url)
@@ -241,7 +262,7 @@ class TableCache(Cache):
     def _stored_as(self, key: Key) -> Key:
         return key if self.parts.fill_fence else (self.epoch(key[1]), *key[1:])
 
-    def change(self, step: Apply | PurgeEverything | Restore, part: TablePart | None) -> None:  # noqa: ARG002
+    def change(self, step: Apply | PurgeEverything | Restore, part: TablePart | None) -> None:
         assert part is not None
         ours, theirs = self.copy.gates, part.gates
         ours.host |= theirs.host
@@ -253,21 +274,25 @@ class TableCache(Cache):
                 self.copy.apply(write.seq, EVERYTHING)
             else:
                 self.copy._raise(write.slot, write.seq)
+        self.copy.tags = max(self.copy.tags, part.tags)
+        if isinstance(step, PurgeEverything) or (self.records.born is None and isinstance(step, Restore)):
+            self.records = TagRecords(self.world, self.parts, born=highest(self.copy))
 
 
 class MappedCache(TableCache):
     """The table and the lease are in the agent's file."""
 
-    def __init__(self, *where: Any) -> None:
+    def __init__(self, *where: Any, tagged: bool) -> None:
         self.mapped = False
         self.files = 0
-        super().__init__(*where)
+        super().__init__(*where, tagged=tagged)
 
     def forget(self) -> None:
         if self.mapped:
             self.world.mark("cache restarted and kept its mapped table")
             if not self.parts.table_outlives:
                 self.copy = self.parts.table([0] * SLOTS)
+            self.records = TagRecords(self.world, self.parts, born=highest(self.copy))
             return
         super().forget()
         self.mapped = True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agezero.core.follower import Follower
 from agezero.core.ledger import Ledger
-from agezero.core.selector import Selector
-from sim.origin import NAMED, URLS, Body
+from agezero.core.selector import Kind, Selector
+from sim.origin import NAMED, TAGS, URLS, Body
 from sim.world import Violation, World
 
 if TYPE_CHECKING:
@@ -19,15 +20,15 @@ STEPS_MAX = 12
 
 
 class Checker:
-    """``barrier_s``: for each URL, when the newest purge of it was accepted of those whose Completed could be read."""
+    """``barriers_s``: when the newest purge of a URL was accepted of those whose Completed could be read: of all that it has ("") and of each tag."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.caches: list[Cache] = []
         self.promised: set[str] = set()
-        self.barrier_s = dict.fromkeys(URLS, -1.0)
+        self.barriers_s = {url: dict.fromkeys(("", *sorted(TAGS[url])), -1.0) for url in URLS}
         self.completed = 0
-        self.purges: list[tuple[int, float, tuple[str, ...]]] = []  # seq, when accepted, what it names
+        self.purges: list[tuple[int, float, tuple[str, ...], str]] = []  # seq, when accepted, the URLs that it may name, a tag
         self._next = 0
         self._tokens: dict[str, int] = {}
         self._saved: dict[int, tuple[Disk, int]] = {}
@@ -37,7 +38,7 @@ class Checker:
     def accepted(self, seq: int, selector: Selector) -> None:
         """The purge is durable, and whoever sent it may know."""
         self.world.note(f"accepted {seq} {selector}")
-        self.purges.append((seq, self.world.now_s, NAMED[selector]))
+        self.purges.append((seq, self.world.now_s, NAMED[selector], selector.value if selector.kind is Kind.TAG else ""))
 
     def lost(self, kept: int, head: int) -> None:
         """The log went back to a backup: entries after ``kept`` are gone. Their Completed must be honest all the same."""
@@ -56,10 +57,10 @@ class Checker:
         self.completed = ledger.completed
         self.world.note(f"completed {self.completed}")
         while self._next < len(self.purges) and self.purges[self._next][0] <= self.completed:
-            _, at_s, urls = self.purges[self._next]
+            _, at_s, urls, tag = self.purges[self._next]
             self._next += 1
             for url in urls:
-                self.barrier_s[url] = at_s
+                self.barriers_s[url] = {**self.barriers_s[url], tag: at_s}
         for cache in self.caches:
             self.audit(cache)
 
@@ -68,10 +69,11 @@ class Checker:
         if not cache.fences and cache.name not in self.promised:
             return
         for url, body in cache.visible():
-            self.response(cache.name, url, body, self.barrier_s[url])
+            self.response(cache.name, url, body, self.barriers_s[url])
 
-    def response(self, name: str, url: str, body: Body, barrier_s: float) -> None:
-        """``barrier_s`` as it was when the request was sent."""
+    def response(self, name: str, url: str, body: Body, barriers_s: Mapping[str, float]) -> None:
+        """``barriers_s`` as they were when the request was sent."""
+        barrier_s = max(at_s for tag, at_s in barriers_s.items() if not tag or tag in body.tags)
         if body.began_s < barrier_s:
             raise Violation("honest", f"{name} serves {url} version {body.version} fetched at {body.began_s:.3f}, purged at {barrier_s:.3f}")
 
@@ -84,7 +86,7 @@ class Checker:
             raise Violation("monotone", f"the watermark of {edge.name} fell from {before} to {watermark}")
         self._saved[id(disk)] = (disk, watermark)
         disk.rolled_back = False
-        for seq, at_s, urls in self.purges:
+        for seq, at_s, urls, _ in self.purges:
             if before < seq <= watermark:
                 for url in urls:
                     self._applied(edge, disk, seq, at_s, url)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agezero.core.selector import Selector
 from sim.cache import Cache
 from sim.checker import Checker
 from sim.control import Control
 from sim.network import Network
-from sim.origin import SELECTORS, URLS, VARIANTS, Body, Origin
-from sim.world import Actor, Violation, World
+from sim.origin import SELECTORS, TAGGED, URLS, VARIANTS, Body, Origin
+from sim.world import Actor, Stream, Violation, World
+
+NOTHING = {"": -1.0}
+"""Was purged before this."""
 
 
 class Clients(Actor):
@@ -21,6 +26,8 @@ class Clients(Actor):
         self.seen_completed: dict[int, int] = {}
         self.asked = 0
         self.answers = 0
+        self.tags = Stream(world.seed, "clients of tags")
+        self.tagged = self.tags.pick((0.0, 0.3, 0.6))
         self.purge_s = world.work.pick((0.2, 0.5, 1.0, 3.0))
         self.read_s = world.work.between(0.05, 0.3)
 
@@ -37,7 +44,8 @@ class Clients(Actor):
             self.after(self.world.work.between(0.2 * mean_s, 1.8 * mean_s), label, self._work, label, call, mean_s)
 
     def _purge(self) -> None:
-        self.purge(self.world.work.pick(SELECTORS))
+        selector = self.world.work.pick(SELECTORS)
+        self.purge(self.tags.pick(TAGGED) if self.tags.chance(self.tagged) else selector)
 
     def purge(self, selector: Selector) -> None:
         """New content, then a purge of the old."""
@@ -75,12 +83,12 @@ class Clients(Actor):
 
     def read(self, cache: Cache, url: str, variant: str) -> None:
         promised = cache.fences or cache.name in self.checker.promised
-        barrier_s = self.checker.barrier_s[url] if promised else -1.0
+        barriers_s = self.checker.barriers_s[url] if promised else NOTHING
         delay_s = self.world.network.between(0.001, 0.02)
         self.network.pass_on(
-            cache, delay_s, "request", cache.serve, self, self.life, url, variant, self.world.now_s, self._response, cache.name, url, barrier_s
+            cache, delay_s, "request", cache.serve, self, self.life, url, variant, self.world.now_s, self._response, cache.name, url, barriers_s
         )
 
-    def _response(self, name: str, url: str, barrier_s: float, body: Body) -> None:
+    def _response(self, name: str, url: str, barriers_s: Mapping[str, float], body: Body) -> None:
         self.answers += 1
-        self.checker.response(name, url, body, barrier_s)
+        self.checker.response(name, url, body, barriers_s)

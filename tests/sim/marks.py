@@ -56,6 +56,8 @@ OUTCOMES = frozenset(
         "stored just after its purge",
         "looked again at a young object",
         "driver refused a lease over an unsettled purge",
+        "kept out: its tag was purged meanwhile",
+        "no record of tags could begin",
     }
 )
 UNREACHED = frozenset(f"{State.JOINING} + {event.__name__}" for event in (Records, DriverDone, LeaseGranted, LeaseLost, Tick))

@@ -38,6 +38,12 @@ class Parts:
     """An answer counts only with a mark that the cache's own configuration makes; without it, the origin's 200 does too."""
     table_outlives: bool = True
     """A mapped table outlives the process that reads it; without it, a helper begins anew with an empty memory."""
+    tags_unite: bool = True
+    """A record of tags holds those of all that can be met, not of what was stored last."""
+    records_begin_new: bool = True
+    """A record of tags begins only under an epoch that nothing stored before can have."""
+    late_tags: bool = True
+    """A response with a tag that was purged since it was asked for is not stored, and not given to who waits for it."""
     new_epoch: bool = True
     """A log restored from a backup takes a new epoch."""
     floor_known: bool = True

@@ -337,7 +337,7 @@ class Agent(Actor):
             case _:
                 return None
         gates = table.gates
-        return TablePart(writes, Gates(gates.host, gates.slash, dict(gates.lengths)))
+        return TablePart(writes, Gates(gates.host, gates.slash, dict(gates.lengths)), table.tags)
 
 
 def new_disk(parts: Parts) -> Disk:

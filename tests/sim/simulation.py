@@ -15,7 +15,7 @@ from sim.origin import URLS, Origin
 from sim.parts import HONEST, Parts
 from sim.shells import Edge, Services, new_disk
 from sim.simlog import SimLog
-from sim.world import Violation, World
+from sim.world import Stream, Violation, World
 
 HEAL_MAX_S = 40.0
 """The bound of "live": virtual seconds from the end of all faults until everything is complete and every edge serves again."""
@@ -43,6 +43,7 @@ class Simulation:
         self.parts = parts
         self.network = Network(world)
         self.checker = Checker(world)
+        self._tags = Stream(seed, "tags")
         chance = world.work
         self.origin = Origin(world, self.network, slow=chance.pick((0.0, 0.1, 0.4)))
         self.log = SimLog(world, self.network, parts, self.checker, retention=chance.pick((3, 10, 1000)))
@@ -69,8 +70,8 @@ class Simulation:
         chance = self.world.work
         where = (self.world, name, self._rate(), self.network, self.parts, self.checker)
         if chance.chance(0.6):
-            table = MappedCache(*where) if chance.chance(0.5) else TableCache(*where)
-            return Edge(name, tier, _TABLE, table, new_disk(self.parts))
+            kind, tagged = MappedCache if chance.chance(0.5) else TableCache, self._tags.chance(0.5)
+            return Edge(name, tier, _TABLE | {Kind.TAG} if tagged else _TABLE, kind(*where, tagged=tagged), new_disk(self.parts))
         fences = shield or chance.chance(0.7)
         cache = NativeCache(*where, fences=fences, keeps=fences and chance.chance(0.7))
         return Edge(name, tier, chance.pick(_NATIVE), cache, new_disk(self.parts))

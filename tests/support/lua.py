@@ -1,13 +1,14 @@
-"""agezero.lua in LuaJIT, in this process or in the nginx of Debian, so that it can be compared with the core."""
+"""agezero.lua and agezero_url.lua in LuaJIT, in this process or in the nginx of Debian, so that they can be compared with the core."""
 
 from __future__ import annotations
 
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from agezero.edges.lua import library
+
 luajit: Any = import_module("lupa.luajit21")  # it brings no types
-MODULE = resources.files("agezero.edges.lua").joinpath("agezero.lua").read_text()
 
 
 class Reader(Protocol):
@@ -21,17 +22,22 @@ class Reader(Protocol):
 
 
 class LuaReader:
-    """One Lua state of its own with the table at ``path`` open. ``mutation``: a text of agezero.lua and what stands in its place."""
+    """One Lua state of its own with the table at ``path`` open. ``mutation``: a text of its code and what stands in its place."""
 
     def __init__(self, path: Path, mutation: tuple[str, str] | None = None, *, compiled: bool = True) -> None:
-        module = MODULE
+        code = library()
         if mutation:
-            assert mutation[0] in module, mutation
-            module = module.replace(*mutation)
+            (name,) = [name for name, text in code.items() if mutation[0] in text]
+            code[name] = code[name].replace(*mutation)
+        self._url_code, self._code = (text.encode() for text in code.values())
         self._lua: Any = luajit.LuaRuntime(encoding=None)
         self._lua.execute(b"jit.on()" if compiled else b"jit.off()")
-        self.module = self._lua.execute(module.encode())
-        self._table = self.module[b"open"](str(path).encode())
+        self._url: Any = self._lua.execute(self._url_code)
+        self._table = self.open(path)
+
+    def open(self, path: Path) -> Any:
+        """The table, by code that is loaded anew, as each script of a server does."""
+        return self._lua.execute(self._code, self._url)[b"open"](str(path).encode())
 
     def epoch(self, authority: bytes, target: bytes, record: str | None = None) -> str | None:
         """``record``: what is known of the tags."""
@@ -39,13 +45,13 @@ class LuaReader:
         return _text(self._table[b"epoch"](self._table, authority, target, recall))
 
     def tag_hash(self, tag: str) -> int:
-        return int(self.module[b"tag_hash"](tag.encode()))
+        return int(self._url[b"tag_hash"](tag.encode()))
 
     def nonce(self) -> str | None:
         return _text(self._table[b"nonce"](self._table))
 
     def canonical(self, authority: bytes, target: bytes) -> str | None:
-        return _text(self.module[b"canonical"](authority, target))
+        return _text(self._url[b"canonical"](authority, target))
 
     def look_again(self) -> None:
         """A second has passed since this reader last looked."""

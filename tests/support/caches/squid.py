@@ -55,7 +55,8 @@ http_access allow all
 class SquidEdge(CacheEdge):
     """A running Squid.
 
-    ``without``: ``race``, ``fence`` or ``quote``, or texts whose lines of agezero.conf are left out. ``faulty``: the helper obeys ``fault``.
+    ``without``: ``race``, ``fence``, ``quote`` or ``memory``, or texts whose lines of agezero.conf are left out.
+    ``faulty``: the helper obeys ``fault``.
     ``edits``: (old, new) in agezero.conf.
     ``store``: a cache_dir line for a folder ``{}``. ``table``: what Squid's helper reads, if not what the agent writes.
     """

@@ -1,6 +1,7 @@
 """The StoreID helper with a fault, for the tests that show what the guards are for: ``squid_helper.py FAULT TABLE``.
 
-``race``: one key for all epochs. ``fence``: the lease is not looked at. ``quote``: the key is not quoted. Anything else is the path of a file: while
+``race``: one key for all epochs. ``fence``: the lease is not looked at. ``quote``: the key is not quoted. ``memory``: it keeps
+what it has once read. Anything else is the path of a file: while
 it is there, and says ``die`` or ``fail``, the next request makes the helper end, or raise where nothing catches it but the helper itself.
 """
 
@@ -23,6 +24,18 @@ class Unsafe(TableReader):
         return self._mapped is not None if sys.argv[1] == "fence" else super()._live(now_ns)
 
 
+class Keeping(TableReader):
+    """A table in the helper's own memory, in place of the one that all share."""
+
+    def __init__(self, path: Path, look_again_s: float) -> None:
+        super().__init__(path, look_again_s)
+        self._kept: dict[str, int] = {}
+
+    def epoch(self, url: str) -> int | None:
+        epoch = super().epoch(url)
+        return epoch if epoch is None else self._kept.setdefault(url, epoch)
+
+
 class Faulty(TableReader):
     def epoch(self, url: str) -> int | None:
         fault = Path(sys.argv[1])
@@ -35,7 +48,9 @@ class Faulty(TableReader):
         return super().epoch(url)
 
 
+READERS = {"race": Unsafe, "fence": Unsafe, "quote": Unsafe, "memory": Keeping}
+
 if __name__ == "__main__":
     helper = Helper(Path(sys.argv[2]))
-    helper._table = (Unsafe if sys.argv[1] in ("race", "fence", "quote") else Faulty)(Path(sys.argv[2]), 0.2)
+    helper._table = READERS.get(sys.argv[1], Faulty)(Path(sys.argv[2]), 0.2)
     serve((lambda line: helper.answer(line).replace(b'"', b"")) if sys.argv[1] == "quote" else helper.answer, 0, 1)

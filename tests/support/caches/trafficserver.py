@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Collection
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 
 from agezero.config.edges import TrafficServer
+from agezero.edges.mapped import MappedDriver
 from agezero.edges.slots import SlotFile
 from agezero.edges.trafficserver.config import Options, plugins, write
 from agezero.edges.trafficserver.driver import TrafficServerDriver
@@ -80,9 +82,9 @@ _FENCE = ("now < tonumber(words[UNTIL])", "true")
 
 
 class TrafficServerEdge(CacheEdge):
-    """``without``: safeguards taken away, keys of ``_EDITS``, "closed" (conf_remap) or "plugins" (no AgeZero at all). ``hosts``: more rules.
+    """``without``: safeguards taken away, keys of ``_EDITS``, "closed" (conf_remap), "spellings" or "plugins" (no AgeZero at all).
 
-    ``between``: plugins of the user's own; ``rules``: more lines of remap.config; ``records``: of records.config.
+    ``hosts``: more rules. ``between``: plugins of the user's own; ``rules``: more lines of remap.config; ``records``: of records.config.
     ``manager``: run by traffic_manager, which can reload.
     """
 
@@ -132,7 +134,7 @@ class TrafficServerEdge(CacheEdge):
         self._configure()
         self.state = self.slots = SlotFile(self.table, slots, mode=0o644)
         self.look = TrafficServerLook(("127.0.0.1", int(self.address.rpartition(":")[2])), self.options.hosts, self.table, timeout_s)
-        self.driver = TrafficServerDriver(self.slots, self.look)
+        self.driver = self._driver()
         self.process: subprocess.Popen[bytes] | None = None
 
     def _edit(self) -> None:
@@ -166,11 +168,21 @@ class TrafficServerEdge(CacheEdge):
         lines = [f"map http://{host}/ {self.origin}/ {ours or self.between}" for host in self.options.hosts]
         (self.home / "etc/remap.config").write_text("\n".join([*lines, self.rules, ""]))
 
+    def get_raw(self, target: str) -> str:
+        """The body for exactly this ``target``, which an HTTP client would tidy up."""
+        with socket.create_connection(("127.0.0.1", int(self.address.rpartition(":")[2]))) as wire:
+            wire.sendall(f"GET {target} HTTP/1.1\r\nHost: {self.address}\r\nConnection: close\r\n\r\n".encode())
+            with wire.makefile("rb") as answer:
+                return answer.read().partition(b"\r\n\r\n")[2].decode()
+
     def new_agent(self, slots: int = 2**16) -> None:
         """The old one ends in good order; this one opens the table anew."""
         self.slots.close()
         self.state = self.slots = SlotFile(self.table, slots, mode=0o644)
-        self.driver = TrafficServerDriver(self.slots, self.look)
+        self.driver = self._driver()
+
+    def _driver(self) -> MappedDriver:
+        return (MappedDriver if "spellings" in self.without else TrafficServerDriver)(self.slots, self.look)
 
     # The program
 

@@ -4,8 +4,8 @@
 -- (agezero-tagged.conf), epoch_of() does the same, and record() says before a response is stored whether it may be ($agezero_unrecorded).
 
 local folder, path = ...
-local agezero = dofile(folder .. "/agezero.lua")
-local table_at = agezero.open(path)
+local url = dofile(folder .. "/agezero_url.lua")
+local table_at = assert(loadfile(folder .. "/agezero.lua"))(url).open(path)
 local byte, find, match, pcall, ngx = string.byte, string.find, string.match, pcall, ngx
 local SLASH = 47
 local OBJECT_BYTES_MAX = 4096
@@ -43,7 +43,7 @@ local function epoch()
     return tell(answer)
 end
 
-local tags = assert(loadfile(folder .. "/agezero_tags.lua"))(ngx.shared.agezero_tags, table_at, agezero.tag_hash)
+local tags = assert(loadfile(folder .. "/agezero_tags.lua"))(ngx.shared.agezero_tags, table_at, url.tag_hash)
 
 local function look_up_of(object)
     if not object or object == "" or #object > OBJECT_BYTES_MAX then

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from agezero.edges.lua import library
 from agezero.edges.shipped import as_text, demand_quotable, write_files
 
 CONFIGURATIONS = ("agezero-http.conf", "agezero-location.conf", "agezero-tagged.conf")
@@ -27,7 +28,7 @@ _LOAD = """local agezero = package.loaded.agezero_nginx
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where things are. ``folder``: the six files; ``table``: the purge table; ``socket``: where nginx answers the agent."""
+    """Where things are. ``folder``: the seven files; ``table``: the purge table; ``socket``: where nginx answers the agent."""
 
     folder: Path = Path("/etc/nginx/agezero")
     table: Path = Path("/var/lib/agezero/slots")
@@ -47,7 +48,7 @@ def files(options: Options) -> dict[str, str]:
         for name in CONFIGURATIONS
     }
     made |= {name: package.joinpath(name).read_text() for name in MODULES}
-    made["agezero.lua"] = resources.files("agezero.edges.lua").joinpath("agezero.lua").read_text()
+    made |= library()
     return made
 
 

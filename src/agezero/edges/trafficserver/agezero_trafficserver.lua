@@ -19,14 +19,19 @@ local ON, OFF = 1, 0
 
 local table_at, canary_host, canary_port
 
--- The rules of a Lua state share one mapping of a table, and a reload of remap.config that brings new code gets a new one.
-local function open(folder, path)
-    local file = assert(io.open(folder .. "agezero.lua"))
+local function read(path)
+    local file = assert(io.open(path))
     local code = file:read("*a")
     file:close()
-    local name = "agezero " .. path .. code
+    return code
+end
+
+-- The rules of a Lua state share one mapping of a table, and a reload of remap.config that brings new code gets a new one.
+local function open(folder, path)
+    local url, library = read(folder .. "agezero_url.lua"), read(folder .. "agezero.lua")
+    local name = "agezero " .. path .. url .. library
     if not package.loaded[name] then
-        package.loaded[name] = assert(loadstring(code, "=agezero.lua"))().open(path)
+        package.loaded[name] = assert(loadstring(library, "=agezero.lua"))(assert(loadstring(url, "=agezero_url.lua"))()).open(path)
     end
     return package.loaded[name]
 end

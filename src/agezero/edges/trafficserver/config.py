@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from agezero.edges.lua import library
 from agezero.errors import UserError
 
 SCRIPT = "agezero_trafficserver.lua"
-LIBRARY = "agezero.lua"
 STATES = 16
 """Lua states of a rule: more than there are threads, so that they seldom wait for each other; each maps the table and remembers URLs for itself."""
 _QUOTABLE = re.compile(r"/[A-Za-z0-9._/@+-]*")
@@ -20,7 +20,7 @@ _CLOSED = "@plugin=conf_remap.so @pparam=proxy.config.http.cache.http=0"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where things are. ``folder``: the two files; ``hosts``: as visitors ask for them."""
+    """Where things are. ``folder``: the files; ``hosts``: as visitors ask for them."""
 
     folder: Path = Path("/etc/trafficserver/agezero")
     table: Path = Path("/var/lib/agezero/table")
@@ -44,7 +44,7 @@ def files(options: Options) -> dict[str, str]:
     """Name and content of what goes into ``options.folder``."""
     return {
         SCRIPT: resources.files(__package__).joinpath(SCRIPT).read_text(),
-        LIBRARY: resources.files("agezero.edges.lua").joinpath(LIBRARY).read_text(),
+        **library(),
         "remap.config.example": _example(options),
     }
 
