@@ -13,8 +13,12 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 IN_CI = os.environ.get("CI") == "true"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side run whole modules, and of a module that runs once per cache, one cache each: so what a module starts is started once."""
+    """Side by side run whole modules, and of a module that runs once per cache, one cache each: so what a module starts is started once.
+
+    First, or xdist would have looked for the groups before they are there, and spread each test for itself.
+    """
     for item in items:
         cache = getattr(item, "callspec", None) and item.callspec.params.get("case")  # type: ignore[attr-defined]
         item.add_marker(pytest.mark.xdist_group(f"{item.path.name}@{cache}" if isinstance(cache, str) else item.path.name))

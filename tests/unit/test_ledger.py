@@ -49,6 +49,14 @@ def test_a_head_that_comes_late_takes_nothing_back() -> None:
     assert ledger.completed == 5
 
 
+def test_an_edge_that_has_all_of_a_log_that_did_not_grow_is_not_behind() -> None:
+    ledger = ledger_at(5)
+    leased(ledger, "edge", 5)
+    ledger.appended(5, 1)
+    ledger.appended(6, 7)
+    assert ledger.members["edge"].behind_since_s == 7
+
+
 # Leases
 
 

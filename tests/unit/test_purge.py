@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agezero.core.purge import SEQ_MAX, RequestIds, _keyed
+from agezero.core.purge import OPENED_MAX, SEQ_MAX, RequestIds, _keyed
 
 SECRET = bytes(range(32))
 SEALED = ["60ffeb00ae2b0073133d0ea3", "4b14dc643d7128797aa795d9", "6ed689987508ad2db8f78388"]
@@ -93,3 +93,7 @@ def test_a_weak_secret_is_refused() -> None:
 def test_a_long_secret_is_used_up_to_what_the_hash_takes() -> None:
     assert RequestIds(bytes(range(64)) + b"more").open(RequestIds(bytes(range(64))).seal(5)) == 5
     assert RequestIds(bytes(range(64))).open(RequestIds(bytes(range(63))).seal(5)) is None
+
+
+def test_only_so_many_ids_are_remembered() -> None:
+    assert ids().open.cache_info().maxsize == OPENED_MAX

@@ -299,7 +299,7 @@ class Ledger:
             self._in_the_way -= 1
         member.watermark = watermark
         self._note_level(member)
-        if not self._recovered or not self._in_the_way:
+        if not self._in_the_way:
             self._advance()
 
     def _advance(self) -> None:
