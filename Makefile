@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit coverage mutants docs bench sim sim-ablations chaos screenshots recording clean
+.PHONY: help demo test check unit coverage mutants docs bench bench-fleet profile sim sim-ablations chaos chaos-fleet screenshots recording clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ unit: $(VENV)/.test ## only the quick tests, without processes
 coverage: $(VENV)/.test ## the unit tests, which must take every branch of the core
 	$(BIN)/pytest tests/unit --cov=agezero.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
-mutants: $(VENV)/.mutants ## change the core in a thousand ways and see its unit tests notice (5 to 10 min)
+mutants: $(VENV)/.mutants ## change the core in a thousand ways and see its unit tests notice (10 min)
 	rm -rf mutants
 	$(BIN)/mutmut run --max-children 2 $(ARGS)
 	$(BIN)/mutmut results
@@ -44,8 +44,14 @@ mutants: $(VENV)/.mutants ## change the core in a thousand ways and see its unit
 docs: $(VENV)/.docs ## build the documentation as a site in build/site; a broken link is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html -d build/doctrees docs build/site $(ARGS)
 
-bench: $(VENV)/.bench ## measure; writes docs/benchmarks/ (QUICK=1: in a minute)
+bench: $(VENV)/.bench ## measure; writes docs/benchmarks/ (QUICK=1: in less than a minute, with fewer rows)
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
+profile: $(VENV)/.bench ## see where the processor's time goes; writes docs/benchmarks/PROFILE.md (needs perf)
+	$(BIN)/python -m bench.profile
+
+bench-fleet: $(VENV)/.bench ## a thousand edges, 500 purges a second, for a minute (ARGS="--edges 100 --rate 200")
+	$(BIN)/python -m bench.fleet $(ARGS)
 
 sim: $(VENV)/.test ## simulate the protocol with faults (SEEDS=2000)
 	cd tests && ../$(BIN)/python -m sim --seeds $(SEEDS) $(ARGS)
@@ -55,6 +61,9 @@ sim-ablations: $(VENV)/.test ## take each safeguard out and see the simulator ca
 
 chaos: $(VENV)/.test ## kill and freeze real processes under load (MINUTES=10)
 	cd tests && ../$(BIN)/python -m chaos --minutes $(MINUTES) $(ARGS)
+
+chaos-fleet: $(VENV)/.test ## break a fleet: NATS servers, control nodes, agents, caches, links (MINUTES=15)
+	cd tests && ../$(BIN)/python -m chaos.fleet --minutes $(if $(filter file,$(origin MINUTES)),15,$(MINUTES)) $(ARGS)
 
 screenshots: $(VENV)/.test ## renew the pictures of the console in docs/images (ARGS="--all FOLDER": every page, both sizes and themes)
 	cd tests && ../$(BIN)/python -m support.screenshots $(ARGS)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from agezero import tracing
-from agezero.core.ledger import Effect, Grant, Ledger, Member, Refuse, Save
+from agezero.core.ledger import Blocker, Effect, Grant, Ledger, Member, Record, Refuse, Save
 from agezero.core.purge import RequestIds
 from agezero.core.selector import Selector
 from agezero.core.steps import HeadKnown
@@ -43,6 +44,113 @@ class EdgeView:
     trouble: str
 
 
+class MemberView(Protocol):
+    """What people may know of a member."""
+
+    @property
+    def record(self) -> Record:
+        """What is on record of it."""
+        ...
+
+    @property
+    def watermark(self) -> int:
+        """Everything up to here is applied and confirmed, as far as is known here."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not go on, if anything."""
+        ...
+
+    @property
+    def counts(self) -> bool:
+        """Does a purge wait for it?"""
+        ...
+
+
+class LedgerView(Protocol):
+    """What people may know of a ledger."""
+
+    @property
+    def completed(self) -> int:
+        """Every purge up to this seq is complete."""
+        ...
+
+    @property
+    def members(self) -> Mapping[str, MemberView]:
+        """All that ever joined, by name."""
+        ...
+
+    def blockers(self, seq: int) -> list[Blocker]:
+        """The edges that hold up the purge ``seq``, the longest behind first."""
+        ...
+
+
+class ControlNode(Protocol):
+    """What serves people: the one control side of a machine, or one of several that share a ledger."""
+
+    started: bool
+    """Set by whoever puts the parts together, once all of them run."""
+
+    @property
+    def log(self) -> PurgeLog:
+        """The purge log."""
+        ...
+
+    @property
+    def ids(self) -> RequestIds:
+        """Seals and opens ids."""
+        ...
+
+    @property
+    def progress(self) -> Progress:
+        """What people wait for."""
+        ...
+
+    @property
+    def ledger(self) -> LedgerView:
+        """As this node knows it."""
+        ...
+
+    async def submit(self, selector: Selector, key_id: str, *, soft: bool = False, address: str = "", again: str = "") -> str:
+        """The request id, once the purge is durable. ``again``: the client's own name for it, under which it is accepted once.
+
+        Raises :class:`agezero.ports.LogUnavailable`, :class:`agezero.ports.IdempotencyConflict`.
+        """
+        ...
+
+    async def submit_many(self, submission: Submission) -> Accepted:
+        """See :meth:`agezero.ports.PurgeLog.append_many`."""
+        ...
+
+    async def status(self, request_id: str) -> bool | None:
+        """Is it proven? None: not an id of this service. Raises :class:`agezero.ports.StatusUnknown`."""
+        ...
+
+    async def settle(self, seq: int) -> None:
+        """On return, whatever anybody was told of the purges up to ``seq`` before this call is known here too, and is not taken back from here on.
+
+        Raises :class:`agezero.ports.StatusUnknown`.
+        """
+        ...
+
+    def ready(self) -> str | None:
+        """None once a purge can be proven and the start is over, else the reason why not."""
+        ...
+
+    def edges(self) -> list[EdgeView]:
+        """All that were not removed, and those that still count."""
+        ...
+
+    async def remove_edge(self, name: str) -> bool:
+        """A human says that the edge is gone for good. False: there is none of this name. Raises :class:`agezero.ports.BoardUnavailable`."""
+        ...
+
+    async def drain_edge(self, name: str, drained: bool) -> bool:
+        """A human takes the edge out of service, or puts it back. False: there is none of this name. Raises as ``remove_edge`` does."""
+        ...
+
+
 class Control:
     """One per process, within its event loop."""
 
@@ -64,8 +172,11 @@ class Control:
 
     # For HTTP
 
-    async def submit(self, selector: Selector, key_id: str, *, soft: bool = False, address: str = "") -> str:
+    async def submit(self, selector: Selector, key_id: str, *, soft: bool = False, address: str = "", again: str = "") -> str:
         """The request id, once the purge is durable. Raises :class:`agezero.ports.LogUnavailable`."""
+        if again:
+            asked = Submission((selector,), key_id, soft, address, idempotency_key=again, fingerprint=str(selector))
+            return self._ids.seal((await self.submit_many(asked)).last)
         with tracing.appending():
             seq = await self._log.append(selector, key_id, soft=soft, address=address)
         purge_id = self._ids.seal(seq)
@@ -80,12 +191,21 @@ class Control:
             tracing.durable(accepted.last, self._ids.seal(accepted.last))
         return accepted
 
+    async def status(self, request_id: str) -> bool | None:
+        """See :class:`ControlNode`."""
+        return self.completed(request_id)
+
     def completed(self, request_id: str) -> bool | None:
         """Is it proven? None: not an id of this service. One comparison in memory. Raises :class:`agezero.ports.StatusUnknown`."""
         if not self.recovered.is_set():
             raise StatusUnknown(_RECOVERING)
         seq = self._ids.open(request_id)
         return None if seq is None else seq <= self.ledger.completed
+
+    async def settle(self, seq: int) -> None:  # noqa: ARG002
+        """See :class:`ControlNode`. There is nobody else who could have told anything."""
+        if not self.recovered.is_set():
+            raise StatusUnknown(self.ready() or "")
 
     def ready(self) -> str | None:
         """None once a purge can be proven and the start is over, else the reason why not."""
@@ -104,6 +224,13 @@ class Control:
         if not any(edge.name == name for edge in self.edges()):
             return False
         await self._carry_out(self.ledger.remove(name))
+        return True
+
+    async def drain_edge(self, name: str, drained: bool) -> bool:
+        """See :class:`ControlNode`."""
+        if not any(edge.name == name for edge in self.edges()):
+            return False
+        await self._carry_out(self.ledger.drain(name, drained))
         return True
 
     # For agents: the ControlSide port
@@ -191,5 +318,21 @@ class Control:
 
 def _view(member: Member, head: int) -> EdgeView:
     record = member.record
-    state = "removed" if record.removed else member.standing.value
-    return EdgeView(record.name, state, record.tier, member.watermark, max(0, head - member.watermark), record.does, member.trouble)
+    return EdgeView(
+        record.name,
+        state_of(record, member.standing.value),
+        record.tier,
+        member.watermark,
+        max(0, head - member.watermark),
+        record.does,
+        member.trouble,
+    )
+
+
+def state_of(record: Record, standing: str) -> str:
+    """For people."""
+    if record.removed:
+        return "removed"
+    if record.drained:
+        return "drained" if standing == "fenced" else "draining"
+    return standing

@@ -97,8 +97,6 @@ def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
             f"the data directory {path.parent} was written by a newer agezero (layout {version}; this one knows {LAYOUT})",
             "run the newer agezero, or choose another directory with --data",
         )
-    if version == 0:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only takes effect before the first table
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     if version != LAYOUT:

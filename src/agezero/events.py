@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from agezero.control import Control
+from agezero.control import ControlNode
 from agezero.core.ledger import Blocker
 from agezero.ports import PurgeHistory
 
@@ -73,13 +73,13 @@ class Events(Protocol):
 class ControlEvents:
     """The :class:`Events` of a control side."""
 
-    def __init__(self, control: Control, history: PurgeHistory) -> None:
+    def __init__(self, control: ControlNode, history: PurgeHistory) -> None:
         self._control = control
         self._history = history
 
     def latest(self) -> int:
-        """See :class:`Events`."""
-        return self._control.progress.completed
+        """See :class:`Events`. Of a fleet, this node may hear that something is complete before it has read what that is."""
+        return min(self._control.progress.completed, self._control.log.head)
 
     async def completed(self, after: int, limit: int) -> Sequence[Completed]:
         """See :class:`Events`."""

@@ -9,6 +9,7 @@ said to be ``missed``. Events about edges are not in the log: they tell the pres
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from agezero.journal import Journal, Sees
 from agezero.ports import PurgeRecord
 
 BATCH = 200
+CATCH_UP_S = 1.0
 _POSITION = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 
 
@@ -63,6 +65,7 @@ class Feed:
     async def events(self) -> AsyncIterator[Event]:
         """Raises :class:`agezero.ports.LogUnavailable`."""
         progress, clock = self._journal.progress, asyncio.get_running_loop()
+        await self._catch_up()
         yield Event(str(self.position))
         due_s = clock.time() + self._heartbeat_s
         while not progress.closing:
@@ -77,9 +80,17 @@ class Feed:
                 yield Event(str(self.position))
                 due_s = clock.time() + self._heartbeat_s
 
+    async def _catch_up(self) -> None:
+        """The position may be another node's, a moment ahead of what has been read here."""
+        log = self._journal.control.log
+        if self.position.accepted > log.head:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CATCH_UP_S):
+                    await log.wait(self.position.accepted - 1)
+
     async def _purges(self) -> AsyncIterator[Event]:
         log, progress = self._journal.control.log, self._journal.progress
-        if log.head > self.position.accepted:
+        if log.head > self.position.accepted and await self._journal.settled(log.head):
             for record in await self._journal.history.after(self.position.accepted, BATCH):
                 if record.last <= log.head:
                     self.position = replace(self.position, accepted=record.last)

@@ -27,7 +27,7 @@ from agezero.edges.slots import SlotFile
 from agezero.errors import UserError
 from agezero.lineage import BROKEN, Lineage, MarkFile, Standing
 from agezero.log.sqlite import SqliteLog
-from agezero.ports import ControlSide, DriverFailed, EdgeDriver, PurgeLog, Superseded
+from agezero.ports import ControlSide, DriverFailed, EdgeDriver, NotJoined, PurgeLog, Superseded
 from agezero.tls import follow
 
 LEAVE_S = 1.0
@@ -103,6 +103,30 @@ def settle_lineage(lineage: Lineage, purge_log: SqliteLog, edges: Sequence[Fleet
         edge.mark(mark)
 
 
+def settle_edges(lineage: Lineage, edges: Sequence[FleetEdge]) -> None:
+    """The same where the log is not in the data directory: then only an edge can be older than the rest."""
+    for edge in edges:
+        if {lineage.standing(mark) for mark in edge.marks} != {Standing.SAME}:
+            edge.state.distrust(BROKEN)
+    mark = lineage.renew()
+    for edge in edges:
+        edge.mark(mark)
+
+
+async def start_processes(edges: Sequence[FleetEdge]) -> None:
+    """The embedded edge serves from now on, without its cache."""
+    for edge in edges:
+        if edge.process is not None and edge.process.pid is None:
+            await edge.process.start(wipe=bool(edge.state.doubt))
+
+
+async def stop_processes(edges: Sequence[FleetEdge]) -> None:
+    """The embedded edge ends."""
+    for edge in edges:
+        if edge.process is not None:
+            await edge.process.stop()
+
+
 @contextlib.asynccontextmanager
 async def running_edges(edges: Sequence[FleetEdge], purge_log: PurgeLog, control: ControlSide) -> AsyncIterator[list[Agent]]:
     """An agent for each. Ended in good order an edge is on record as fenced, so that the next start need not wait for its lease."""
@@ -111,7 +135,7 @@ async def running_edges(edges: Sequence[FleetEdge], purge_log: PurgeLog, control
         for edge, agent in zip(edges, agents, strict=True):
             if edge.process is not None:
                 edge.process.on_restart = agent.edge_restarted
-                await edge.process.start(wipe=bool(edge.state.doubt))
+        await start_processes(edges)
         async with background(*(agent.run() for agent in agents), *_renewals(edges)):
             yield agents
     finally:
@@ -137,11 +161,12 @@ async def _leave(edge: FleetEdge, agent: Agent, control: ControlSide) -> None:
         else:
             async with asyncio.timeout(LEAVE_S):
                 await edge.driver.fence()
+            fenced = not agent.lease_on_its_way
     except (DriverFailed, TimeoutError):
         fenced = False  # its lease runs out by itself, and the next start waits for that
     await edge.driver.aclose()
     if fenced and agent.token:
-        with contextlib.suppress(Superseded, TimeoutError):  # a courtesy to the next start: no reason to wait for room on the disk
+        with contextlib.suppress(NotJoined, Superseded, TimeoutError):  # a courtesy to the next start: no reason to wait for room on the disk
             async with asyncio.timeout(LEAVE_S):
                 await control.leave(agent.name, agent.token)
 

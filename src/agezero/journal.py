@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agezero import wire
-from agezero.control import Control
-from agezero.core.ledger import Member
+from agezero.control import ControlNode, MemberView
 from agezero.core.request import HARD, does_not_do
 from agezero.core.selector import Kind, Selector
 from agezero.ports import PurgeHistory, PurgeRecord, StatusUnknown, Submission
@@ -49,7 +48,7 @@ class InvalidCursor(ValueError):
 class Journal:
     """One per process."""
 
-    def __init__(self, control: Control, history: PurgeHistory) -> None:
+    def __init__(self, control: ControlNode, history: PurgeHistory) -> None:
         self.control = control
         self.history = history
         self.progress = control.progress
@@ -74,12 +73,21 @@ class Journal:
         seq = self.control.ids.open(request_id)
         if seq is None:
             return None
-        if not self.control.recovered.is_set():
-            raise StatusUnknown(self.control.ready() or "")
+        await self.control.settle(seq)
         record = await self.history.find(seq)
         if record is None:
+            if seq > self.progress.completed:  # of another node, so fresh that it is not here yet; retention takes only what is complete
+                raise StatusUnknown("the purge can't be read here yet")
             return seq
         return record if sees(record) else None
+
+    async def settled(self, seq: int) -> bool:
+        """May the state of purges up to ``seq`` be told now? See :meth:`agezero.control.ControlNode.settle`."""
+        try:
+            await self.control.settle(seq)
+        except StatusUnknown:
+            return False
+        return True
 
     def detail(self, found: PurgeRecord | int) -> wire.PurgeDetail:
         """Everything, as it is now."""
@@ -120,8 +128,7 @@ class Journal:
 
     async def page(self, wanted: Wanted, sees: Sees, limit: int, cursor: str | None) -> wire.Purges:
         """Newest first. Raises :class:`InvalidCursor`, :class:`agezero.ports.StatusUnknown`, :class:`agezero.ports.LogUnavailable`."""
-        if not self.control.recovered.is_set():
-            raise StatusUnknown(self.control.ready() or "")
+        await self.control.settle(self.control.log.head)
         seq = self._begin(cursor)
         completed = self.progress.completed
         if wanted.state == "completed":
@@ -159,7 +166,7 @@ class Journal:
             return "pending", None
         return "completed", _text_or_none(self.progress.completions.when(seq))
 
-    def _members(self) -> list[Member]:
+    def _members(self) -> list[MemberView]:
         members = [each for each in self.control.ledger.members.values() if each.counts or not each.record.removed]
         return sorted(members, key=lambda member: (member.record.tier, member.record.name))
 

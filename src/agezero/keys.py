@@ -20,9 +20,10 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -31,6 +32,9 @@ from agezero.core.endpoint import parse_endpoint
 from agezero.errors import UserError
 
 PREFIX = "private_"
+NAME_CHARACTERS_MAX = 200
+END_MAX_S = 253_402_300_799
+"""The end of the year 9999: no later end can be written."""
 KEY_CHARACTERS_MIN = 16
 """Shortest key that is taken from the outside; of random letters and digits it has some 80 bits."""
 
@@ -48,6 +52,9 @@ CREATE TABLE IF NOT EXISTS keys (
 ) STRICT
 """
 _COLUMNS = "id, name, permission, endpoints, created_at, expires_at, disabled, hash"
+
+
+Column = Literal["revoked_at", "expires_at", "disabled"]
 
 
 class Permission(StrEnum):
@@ -117,22 +124,19 @@ class NewKey:
     key: Key
 
 
-class KeyStore:
-    """The keys of one data directory. ``given`` is a key set from the outside (AGEZERO_PRIVATE_KEY); it is valid beside the stored ones."""
+class KeyRing:
+    """Keys, and what is done with them. Where they are kept, a subclass says; what is in memory is what :meth:`verify` answers by."""
 
-    def __init__(self, connection: sqlite3.Connection, given: str | None = None) -> None:
-        self._connection = connection
-        self._given = {} if given is None else {_hash(checked(given)): Key("environment", "AGEZERO_PRIVATE_KEY", Permission.ADMIN)}
+    def __init__(self, given: str | None = None) -> None:
+        self._given = {} if given is None else {key_hash(checked(given)): Key("environment", "AGEZERO_PRIVATE_KEY", Permission.ADMIN)}
+        self._keys: dict[bytes, Key] = dict(self._given)
         self._lock = threading.RLock()
-        _bring_up(connection)
-        self._version = self._data_version()
-        self._keys = self._load()
         self.generation = 0
         """Rises whenever what :meth:`verify` answers may have changed."""
 
     def verify(self, text: str, now_s: float) -> Key | Denial:
         """The key that ``text`` is. In memory; no clock: the caller passes the time."""
-        key = self._keys.get(_hash(text))
+        key = self._keys.get(key_hash(text))
         if key is None:
             return Denial.UNKNOWN
         if key.disabled:
@@ -143,27 +147,14 @@ class KeyStore:
         """The key with this id, and the hash of its text: two keys of the same id are told apart by it. In memory."""
         return next(((key, digest) for digest, key in self._keys.items() if key.id == key_id), None)
 
-    def refresh(self) -> bool:
-        """Read the keys again where another connection changed the database; True when a key changed. Ask once a second, off the hot path."""
-        with self._lock:
-            version = self._data_version()
-            if version == self._version:
-                return False
-            self._version = version
-            return self._reload()
-
-    def first(self) -> str | None:
-        """Make the first key of a new data directory and return its text; None where there is a key already, even a revoked one, or a given one."""
-        if self._given or self._connection.execute("SELECT 1 FROM keys LIMIT 1").fetchone():
-            return None
-        return self.create("first", Permission.ADMIN)
-
     def create(self, name: str, permission: Permission, endpoints: Sequence[str] | None = None, expires_at: int | None = None) -> str:
         """Make a key; its text is returned here and never again. Raises :class:`InvalidKey`."""
         return self.make(name, permission, endpoints, expires_at).text
 
     def make(self, name: str, permission: Permission, endpoints: Sequence[str] | None = None, expires_at: int | None = None) -> NewKey:
-        """Make a key. Raises :class:`InvalidKey` for an endpoint that is no URL, or where there may be none."""
+        """Make a key. Raises :class:`InvalidKey` for a name of no length, an endpoint that is no URL, or where there may be none."""
+        if not 0 < len(name) <= NAME_CHARACTERS_MAX:
+            raise InvalidKey(f"the key's name has {len(name)} characters; expected 1 to {NAME_CHARACTERS_MAX}", "say what the key is for")
         for endpoint in endpoints or ():
             _check_endpoint(endpoint)
         if permission is Permission.ADMIN and endpoints is not None:
@@ -171,7 +162,7 @@ class KeyStore:
                 "a key with the permission admin can't be bound to endpoints: it could make itself a key that isn't",
                 "give it the permission purge, or no endpoint",
             )
-        new = _new(name, permission, None if endpoints is None else tuple(endpoints), expires_at)
+        new = new_key(name, permission, None if endpoints is None else tuple(endpoints), expires_at)
         with self._lock, self._changing():
             self._insert(new)
         return new
@@ -187,14 +178,14 @@ class KeyStore:
                 return None
             if (state := old.state(now_s)) != "valid":
                 raise InvalidKey(f"the key {key_id} is {state}, so it has no rights to pass on", "enable it first, or make a new key")
-            new = _new(old.name, old.permission, old.endpoints, old.expires_at)
+            new = new_key(old.name, old.permission, old.endpoints, old.expires_at)
             ends_at = int(now_s) + overlap_s
             with self._changing():
                 self._insert(new)
                 if overlap_s == 0:
-                    self._connection.execute("UPDATE keys SET revoked_at = ? WHERE id = ?", (ends_at, key_id))
+                    self._update(key_id, "revoked_at", ends_at)
                 elif old.expires_at is None or ends_at < old.expires_at:
-                    self._connection.execute("UPDATE keys SET expires_at = ? WHERE id = ?", (ends_at, key_id))
+                    self._update(key_id, "expires_at", ends_at)
             return new
 
     def list(self) -> Sequence[Key]:
@@ -203,27 +194,84 @@ class KeyStore:
 
     def revoke(self, key_id: str, now_s: float) -> bool:
         """From now on the key is unknown; False when there is none with this id."""
-        return self._write("UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (int(now_s), key_id))
+        return self._set(key_id, "revoked_at", int(now_s))
 
     def expire(self, key_id: str, expires_at: int) -> bool:
         """Give the key an end, or another one; False when there is none with this id."""
-        return self._write("UPDATE keys SET expires_at = ? WHERE id = ? AND revoked_at IS NULL", (expires_at, key_id))
+        return self._set(key_id, "expires_at", expires_at)
 
     def disable(self, key_id: str, disabled: bool = True) -> bool:
         """Disable the key, or enable it again; False when there is none with this id."""
-        return self._write("UPDATE keys SET disabled = ? WHERE id = ? AND revoked_at IS NULL", (disabled, key_id))
+        return self._set(key_id, "disabled", int(disabled))
+
+    def _set(self, key_id: str, column: Column, value: int) -> bool:
+        with self._lock, self._changing():
+            return self._update(key_id, column, value)
+
+    def _known(self, keys: dict[bytes, Key]) -> bool:
+        """These are all that are valid, or were; True when that is news."""
+        changed = keys != self._keys
+        if changed:
+            self._keys = keys
+            self.generation += 1
+        return changed
+
+    # Where they are kept
+
+    def refresh(self) -> bool:
+        """Notice what others have changed, where that has to be asked for; True when a key changed. Ask once a second, off the hot path."""
+        raise NotImplementedError
+
+    def first(self) -> str | None:
+        """Make the first key of a new service and return its text; None where there is a key already, even a revoked one, or a given one."""
+        raise NotImplementedError
+
+    def _insert(self, new: NewKey) -> None:
+        raise NotImplementedError
+
+    def _update(self, key_id: str, column: Column, value: int) -> bool:
+        """Only of a key that is not revoked; False when there is none with this id."""
+        raise NotImplementedError
+
+    def _changing(self) -> AbstractContextManager[None]:
+        """Round all that belongs together."""
+        raise NotImplementedError
+
+
+class KeyStore(KeyRing):
+    """The keys of one data directory. ``given`` is a key set from the outside (AGEZERO_PRIVATE_KEY); it is valid beside the stored ones."""
+
+    def __init__(self, connection: sqlite3.Connection, given: str | None = None) -> None:
+        super().__init__(given)
+        self._connection = connection
+        _bring_up(connection)
+        self._version = self._data_version()
+        self._keys = self._load()
+
+    def refresh(self) -> bool:
+        """Read the keys again where another connection changed the database; True when a key changed. Ask once a second, off the hot path."""
+        with self._lock:
+            version = self._data_version()
+            if version == self._version:
+                return False
+            self._version = version
+            return self._known(self._load())
+
+    def first(self) -> str | None:
+        """Make the first key of a new data directory and return its text; None where there is a key already, even a revoked one, or a given one."""
+        if self._given or self._connection.execute("SELECT 1 FROM keys LIMIT 1").fetchone():
+            return None
+        return self.create("first", Permission.ADMIN)
 
     def _insert(self, new: NewKey) -> None:
         key = new.key
         encoded = None if key.endpoints is None else msgspec.json.encode(key.endpoints).decode()
-        row = (key.id, key.name, _hash(new.text), key.permission.value, encoded, key.created_at, key.expires_at)
+        row = (key.id, key.name, key_hash(new.text), key.permission.value, encoded, key.created_at, key.expires_at)
         self._connection.execute("INSERT INTO keys (id, name, hash, permission, endpoints, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
-    def _write(self, statement: str, values: tuple[object, ...]) -> bool:
-        with self._lock:
-            with self._changing():
-                changed = self._connection.execute(statement, values).rowcount
-            return changed > 0
+    def _update(self, key_id: str, column: Column, value: int) -> bool:
+        statement = f"UPDATE keys SET {column} = ? WHERE id = ? AND revoked_at IS NULL"  # noqa: S608 (one of three words)
+        return self._connection.execute(statement, (value, key_id)).rowcount > 0
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -231,19 +279,11 @@ class KeyStore:
         self._connection.execute("BEGIN IMMEDIATE")
         with self._connection:
             yield
-        self._reload()
+        self._known(self._load())
 
     def _data_version(self) -> int:
         """SQLite's own mark: it differs when *another* connection has changed the database since this one last looked."""
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-
-    def _reload(self) -> bool:
-        keys = self._load()
-        changed = keys != self._keys
-        if changed:
-            self._keys = keys
-            self.generation += 1
-        return changed
 
     def _load(self) -> dict[bytes, Key]:
         rows = self._connection.execute(f"SELECT {_COLUMNS} FROM keys WHERE revoked_at IS NULL")  # noqa: S608 (a constant)
@@ -266,11 +306,13 @@ def _check_endpoint(text: str) -> None:
         raise InvalidKey(f"the endpoint {text!r} is not valid: {error}") from None
 
 
-def _hash(text: str) -> bytes:
+def key_hash(text: str) -> bytes:
+    """By which a key is recognised."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
 
 
-def _new(name: str, permission: Permission, endpoints: tuple[str, ...] | None, expires_at: int | None) -> NewKey:
+def new_key(name: str, permission: Permission, endpoints: tuple[str, ...] | None = None, expires_at: int | None = None) -> NewKey:
+    """Made up, and kept nowhere yet."""
     key = Key(secrets.token_hex(4), name, permission, endpoints, int(time.time()), expires_at)
     return NewKey(PREFIX + secrets.token_urlsafe(24), key)
 

@@ -12,6 +12,8 @@ from typing import Any, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor
 
+from agezero.terminal import harmless
+
 Form = Literal["auto", "json", "text"]
 """auto: text on a terminal, else JSON."""
 
@@ -33,7 +35,7 @@ def configure(least: int = logging.INFO, form: Form = "auto") -> None:
     last: list[Processor] = [
         structlog.processors.format_exc_info,
         redact,
-        for_people if text else structlog.processors.JSONRenderer(),
+        *((_disarm, for_people) if text else (structlog.processors.JSONRenderer(),)),
     ]
     structlog.configure(
         processors=[*shared, *last],
@@ -50,6 +52,11 @@ def redact(logger: Any, method: str, event: EventDict) -> EventDict:  # noqa: AR
     """Take private keys out of every text, also out of the one that AGEZERO_PRIVATE_KEY gave."""
     given = os.environ.get("AGEZERO_PRIVATE_KEY") or None
     return {name: _redacted(value, given) for name, value in event.items()}
+
+
+def _disarm(logger: Any, method: str, event: EventDict) -> EventDict:  # noqa: ARG001 (a structlog processor)
+    """A path that anybody asked for stands in the log of requests. What is within lists and the like is shown as Python writes it anyhow."""
+    return {name: harmless(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 class _Unfailing:

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from agezero.audit import Audit
-from agezero.control import Control, EdgeView
+from agezero.control import ControlNode, EdgeView
 from agezero.core.epochs import EpochTable
 from agezero.latency import Latency
 from agezero.webhooks.service import Webhooks
@@ -24,7 +24,7 @@ _COMPLETE = "Time from a purge's durable log entry to its completion on all edge
 class FleetMetrics(Collector):
     """Registers itself with ``registry``. ``blocked_after_s``: how old the oldest pending purge is when whoever holds it up counts as blocked."""
 
-    def __init__(self, control: Control, tables: Mapping[str, EpochTable], registry: CollectorRegistry, blocked_after_s: float) -> None:
+    def __init__(self, control: ControlNode, tables: Mapping[str, EpochTable], registry: CollectorRegistry, blocked_after_s: float) -> None:
         self._control = control
         self._tables = tables
         self._blocked_after_s = blocked_after_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 from agezero.core.ledger import Record, Superseded
 from agezero.core.purge import Purge
 from agezero.core.selector import Kind, Selector
+from agezero.core.shared import Gate, Held, NotJoined, Write
 from agezero.core.steps import HeadKnown
 
 
@@ -147,6 +149,73 @@ class RegistryUnavailable(Exception):
     """The record could not be saved; it may be tried again."""
 
 
+class BoardUnavailable(Exception):
+    """The board took nothing, or nobody knows whether it did; what it holds may be read again later."""
+
+
+class Overtaken(Exception):
+    """Somebody else has written to that key since, or there is more to be read before it may be written; look again."""
+
+
+class Board(Protocol):
+    """What several control nodes share: one order of entries, each written on condition that the key's last entry is a known one."""
+
+    @property
+    def loaded(self) -> asyncio.Event:
+        """Set once all that was on the board has been told; clear while nothing is known of it."""
+        ...
+
+    def follow(self, told: Callable[[Held | Gate, int], None]) -> None:
+        """Tell ``told`` each entry and its number, in order."""
+        ...
+
+    async def write(self, write: Write) -> int:
+        """Durable, and told to those who follow here, on return; its number. Raises :class:`Overtaken`, :class:`BoardUnavailable`."""
+        ...
+
+    async def barrier(self) -> None:
+        """On return, all that was written before the call, by anybody, has been told here. Raises :class:`BoardUnavailable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """``at``: the number of the write that it is from."""
+
+    at: int
+    data: bytes
+
+
+class Documents(Protocol):
+    """A few named documents that several control nodes share. All of them are in memory here, soon after they are written anywhere."""
+
+    def get(self, name: str) -> Document | None:
+        """As it is known here."""
+        ...
+
+    def names(self, prefix: str) -> list[str]:
+        """Of all documents whose name begins so, sorted."""
+        ...
+
+    def watch(self, changed: Callable[[str], None]) -> None:
+        """Call ``changed`` with the name of each document that is written, once it is known here."""
+        ...
+
+    async def put(self, name: str, data: bytes, after: int) -> int:
+        """Durable, and known here, on return; its number. Only over the write ``after`` (0: if there is none); an empty one is as good as none.
+
+        Raises :class:`Overtaken`, once it is known here by what, and :class:`BoardUnavailable`.
+        """
+        ...
+
+    async def forget(self, prefix: str) -> None:
+        """Take no more room for documents whose names begin so, with a dot at the end of ``prefix``; who has read them may go on knowing them.
+
+        Raises :class:`BoardUnavailable`.
+        """
+        ...
+
+
 class LeaseRefused(Exception):
     """The control side gives no lease now; ``str()`` says why."""
 
@@ -264,8 +333,12 @@ class EdgeDriver(Protocol):
 __all__ = [
     "Accepted",
     "BelowFloor",
+    "Board",
+    "BoardUnavailable",
     "Capabilities",
     "ControlSide",
+    "Document",
+    "Documents",
     "DriverFailed",
     "DriverRefused",
     "EdgeDriver",
@@ -273,6 +346,8 @@ __all__ = [
     "Lease",
     "LeaseRefused",
     "LogUnavailable",
+    "NotJoined",
+    "Overtaken",
     "PurgeHistory",
     "PurgeLog",
     "PurgeRecord",

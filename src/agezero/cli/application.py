@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 _MARK = "\nExamples:\n"
 
 LIFE = {
-    "Begin": ("demo", "up"),
+    "Begin": ("demo", "up", "serve", "agent"),
     "Purge": ("purge", "status", "watch"),
     "Look": ("top", "edges", "audit"),
     "Caches of your own": ("edge-config", "doctor"),
-    "Administer": ("keys", "webhooks", "completion"),
+    "Administer": ("keys", "webhooks", "log", "completion"),
 }
 """The sections of ``agezero --help``, in the order of a user's life; what is in none stands last."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +12,7 @@ from agezero.cli.output import CommandFailed, Exit, data, json_lines, note, pain
 from agezero.cli.service import ConfigFile, DataDir
 
 if TYPE_CHECKING:
+    from agezero.config import Config
     from agezero.config.edges import ExternalEdge
     from agezero.edges.kinds import Finding
 
@@ -34,7 +34,7 @@ def edge_config(
     from agezero.edges.kinds import edge_folder, kind_of
 
     settings = read_config(config, {"data": data_dir})
-    options = _named(edge, settings.edges, drivers=True)
+    options = _named(edge, settings, drivers=True)
     data(kind_of(options.driver).configuration(options, edge_folder(settings.data_dir.resolve(), options.name)))
 
 
@@ -62,21 +62,24 @@ def doctor(
 
     logs.configure(logging.CRITICAL)  # what an agent logs is told as a finding
     settings = read_config(config, {"data": data_dir})
-    options = _named(edge, settings.edges, drivers=False)
+    options = _named(edge, settings, drivers=False)
     if not asyncio.run(examine(settings, options, _tell_json if json else _tell, url)):
         raise CommandFailed(Exit.FAILED, f"purges of {options.name} can not be proven as it is")
     note(f"{options.name} is as it should be")
 
 
-def _named(name: str, edges: Sequence[ExternalEdge], *, drivers: bool) -> ExternalEdge:
+def _named(name: str, settings: Config, *, drivers: bool) -> ExternalEdge:
     from agezero.config.edges import DRIVERS
 
-    named = [edge for edge in edges if edge.name == name]
+    named = [edge for edge in settings.edges if edge.name == name]
     if named:
         return named[0]
     if drivers and name in DRIVERS:
         return DRIVERS[name](name=name)
-    known = ", ".join([edge.name for edge in edges] + list(DRIVERS) * drivers) or "none"
+    if name == settings.edge.name:
+        hint = "nothing is to be done for it: agezero writes its nginx's configuration and starts it; `agezero edges` says how it is"
+        raise CommandFailed(Exit.FAILED, f"{name!r} is the embedded edge; this is for caches of your own, in [[edges]]", hint)
+    known = ", ".join([edge.name for edge in settings.edges] + list(DRIVERS) * drivers) or "none"
     raise CommandFailed(Exit.FAILED, f"there is no edge {name!r} in the settings; known are: {known}", "name one, or add it to [[edges]]")
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from agezero import client as api
 from agezero.cli.output import CommandFailed, Exit
+from agezero.cli.progress import goes_on
 from agezero.wire import Accepted, AuditRow, Edge, PurgeDetail
 
 _URL_HINT = "is `agezero up` running there? --url or AGEZERO_URL gives the address"
@@ -83,7 +84,7 @@ class Client:
 
     def wait(self, purge_id: str, seen: Callable[[PurgeDetail], object] | None = None) -> PurgeDetail:
         """Return once the purge is completed; ``seen`` is told meanwhile how far it is."""
-        with in_words(f"it goes on; `agezero status {purge_id} --wait` waits for it"):
+        with in_words(goes_on(purge_id)):
             began_s = self.left_s()
             try:
                 return self.api.wait(purge_id, began_s, seen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -22,7 +23,7 @@ def show(
     timeout: Timeout = 60,
     json: Json = False,
 ) -> None:
-    """List and remove edges.
+    """List, drain and remove edges.
 
     Without a command it lists them. Columns: name, state, tier, watermark, lag, what its driver does exactly, trouble.
 
@@ -40,7 +41,8 @@ def show(
     if json:
         json_lines(edges)
     else:
-        table([edge.name, edge.state, str(edge.tier), str(edge.watermark), str(edge.lag), ",".join(edge.does), edge.trouble] for edge in edges)
+        rows = ([edge.name, edge.state, str(edge.tier), str(edge.watermark), str(edge.lag), ",".join(edge.does), edge.trouble] for edge in edges)
+        table(("name", "state", "tier", "watermark", "lag", "does", "trouble"), rows)
 
 
 @application.command()
@@ -62,3 +64,26 @@ def remove(
     with Client(url, required_key(key), time.monotonic() + timeout) as client:
         client.remove_edge(name)
     note(f"the edge {name} is removed; one that fences itself counts until its lease is over")
+
+
+@application.command()
+def drain(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `agezero edges` prints it.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Put it back into service.")] = False,
+    url: ServiceUrl = DEFAULT_URL,
+    key: PrivateKey = "",
+    timeout: Timeout = 60,
+) -> None:
+    """Take an edge out of service: it gets no lease, bypasses its cache once its last one is over, and holds no purge up.
+
+    It goes on applying purges, so --undo puts it back at once. One that can't fence itself holds purges up until it is removed.
+
+    Examples:
+        agezero edges drain front-2
+        agezero edges drain front-2 --undo
+    """
+    from agezero.cli.client import Client
+
+    with Client(url, required_key(key), time.monotonic() + timeout) as client:
+        client.call("DELETE" if undo else "PUT", f"/v1/edges/{quote(name, safe='')}/drain")
+    note(f"the edge {name} is in service again" if undo else f"the edge {name} gets no further lease")

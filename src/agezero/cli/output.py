@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import TextIO
 
 from agezero.errors import UserError
+from agezero.terminal import CONTROL, harmless
 
 
 class Exit(IntEnum):
@@ -39,20 +41,30 @@ class CommandFailed(UserError):
 
 
 _STYLES = {"bad": "\x1b[1;31m", "careful": "\x1b[33m", "good": "\x1b[32m", "aside": "\x1b[36m"}
+_NO_STYLE = "\x1b[0m"
+_CONTROL = re.compile(rf"(?!{'|'.join(map(re.escape, (*_STYLES.values(), _NO_STYLE)))}){CONTROL}")
+"""But for the styles of our own."""
+
+
+def unwritten(failure: OSError) -> CommandFailed:
+    """What a command ends with whose answer nobody gets."""
+    return CommandFailed(Exit.FAILED, f"the output could not be written: {failure.strerror}", "make room where it goes, or name another place")
 
 
 def data(text: str) -> None:
-    """One line of what was asked for."""
+    """One line of what was asked for. Raises ``BrokenPipeError`` where nobody reads it any more."""
     try:
-        print(text, flush=True)
+        print(harmless(text, _CONTROL), flush=True)
+    except BrokenPipeError:
+        raise
     except OSError as failure:
-        raise CommandFailed(Exit.FAILED, f"the output could not be written: {failure.strerror}", "make room where it goes") from None
+        raise unwritten(failure) from None
 
 
 def note(text: str) -> None:
     """One line about what goes on. Where nobody can read it, the command goes on all the same."""
     with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(harmless(text, _CONTROL), file=sys.stderr, flush=True)
 
 
 def error(message: str, hint: str = "") -> None:
@@ -69,7 +81,7 @@ def warning(message: str) -> None:
 
 def painted(text: str, style: str, stream: TextIO | None = None) -> str:
     """In colour, where the stream (stderr) shows colours to a person who wants them: a terminal, not dumb, no ``NO_COLOR``."""
-    return f"{_STYLES[style]}{text}\x1b[0m" if lively(stream) and not os.environ.get("NO_COLOR") else text
+    return f"{_STYLES[style]}{text}{_NO_STYLE}" if lively(stream) and not os.environ.get("NO_COLOR") else text
 
 
 def lively(stream: TextIO | None = None) -> bool:
@@ -77,17 +89,30 @@ def lively(stream: TextIO | None = None) -> bool:
     return (stream or sys.stderr).isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def table(rows: Iterable[Sequence[str]]) -> None:
-    """In columns, two blanks between them; no line for no rows."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """In columns, two blanks between them; no line for no rows. Their names stand above them on a terminal alone: programs read rows."""
     kept = list(rows)
+    if kept and lively(sys.stdout):
+        kept.insert(0, [column.upper() for column in columns])
     widths = [max(map(len, column)) for column in zip(*kept, strict=True)]
     for row in kept:
         data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def json_lines(items: Iterable[object]) -> None:
-    """One object a line."""
+    """One object a line; in ASCII, where the output takes no other letters, or a terminal would obey one of them."""
+    import json
+
     import msgspec
 
     for item in items:
-        data(msgspec.json.encode(item).decode())
+        text = msgspec.json.encode(item).decode()
+        data(text if harmless(text) == text and _taken(text) else json.dumps(json.loads(text)))
+
+
+def _taken(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

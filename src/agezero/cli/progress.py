@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from agezero.cli.output import lively, note
+from agezero.terminal import harmless
 
 if TYPE_CHECKING:
     from agezero.wire import PurgeDetail
@@ -47,6 +48,11 @@ def told(detail: PurgeDetail) -> tuple[int, int, str]:
     return total - len(awaited), total, "; ".join(words)
 
 
+def goes_on(purge_id: str) -> str:
+    """For who waits no longer."""
+    return f"it goes on; `agezero status {purge_id} --wait` waits for it"
+
+
 class _Bar:
     def __init__(self, progress: object) -> None:
         from rich.progress import Progress
@@ -56,7 +62,7 @@ class _Bar:
         self._task = progress.add_task("", total=None)
 
     def show(self, done: int, total: int, text: str) -> None:
-        self._progress.update(self._task, completed=done, total=total, description=text)
+        self._progress.update(self._task, completed=done, total=total, description=harmless(text))
 
 
 class _Lines:

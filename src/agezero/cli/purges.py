@@ -154,7 +154,7 @@ def _wait_for(client: Client, ids: Sequence[str], json: bool) -> None:
 
 def _wait_for_one(client: Client, ids: Sequence[str], json: bool, shown: Display, which: str) -> PurgeDetail:
     """The first of ``ids``; the others are waited for afterwards."""
-    from agezero.cli.progress import told
+    from agezero.cli.progress import goes_on, told
 
     known: list[PurgeDetail] = []
 
@@ -166,17 +166,18 @@ def _wait_for_one(client: Client, ids: Sequence[str], json: bool, shown: Display
     try:
         return client.wait(ids[0], seen)
     except KeyboardInterrupt:
-        note(f"it goes on; `agezero status {ids[0]} --wait` waits for it")
+        note(goes_on(ids[0]))
         raise
-    except CommandFailed as late:
-        if late.code is Exit.TIMEOUT:
-            _tell_pending(ids, known, json)
+    except CommandFailed as ended:
+        _tell_pending(ids, known, json)
+        if ended.code is not Exit.TIMEOUT:  # whose hint says so
+            note(f"the purge is accepted; {goes_on(ids[0])}")
         raise
 
 
 def _tell_pending(ids: Sequence[str], known: Sequence[PurgeDetail], json: bool) -> None:
     if json:
-        json_lines(known)
+        json_lines([*known, *({"id": purge_id, "state": "pending"} for purge_id in ids[len(known) :])])
         return
     for purge_id in ids:
         data(f"{purge_id} Pending")

@@ -9,6 +9,8 @@ import typer
 
 from agezero.cli.output import CommandFailed, Exit
 
+SECONDS_MAX = 10 * 366 * 86_400
+"""Ten years: as long as the API lets a key be valid."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SPANS_S = {"ms": 0.001, "": 1.0} | {unit: float(s) for unit, s in _UNITS_S.items()}
 
@@ -18,7 +20,10 @@ def seconds(text: str) -> int:
     match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
     if match is None:
         raise CommandFailed(Exit.USAGE, f"{text!r} is not a time", "expected a whole number and a unit: 30s, 15m, 24h or 7d")
-    return int(match[1]) * _UNITS_S[match[2]]
+    value = int(match[1]) * _UNITS_S[match[2]]
+    if value > SECONDS_MAX:
+        raise CommandFailed(Exit.USAGE, f"{text!r} is too long", f"expected at most ten years, {SECONDS_MAX // 86_400}d")
+    return value
 
 
 def span(text: str | float) -> float:

@@ -55,7 +55,7 @@ def show(url: ServiceUrl = DEFAULT_URL, key: PrivateKey = "", timeout: Timeout =
     if json:
         json_lines(webhooks)
         return
-    table([each["id"], each["url"], ",".join(each["events"]), each["stopped"]] for each in webhooks)
+    table(("id", "url", "events", "stopped"), ([each["id"], each["url"], ",".join(each["events"]), each["stopped"]] for each in webhooks))
 
 
 @application.command("test")
@@ -116,7 +116,7 @@ def deliveries(webhook_id: WebhookId, url: ServiceUrl = DEFAULT_URL, key: Privat
         json_lines(found)
         return
     columns = ("id", "event", "state", "attempts", "last_at", "next_at", "status", "said")
-    table([_cell(each[column]) for column in columns] for each in found)
+    table(columns, ([_cell(each[column]) for column in columns] for each in found))
 
 
 def _call(  # noqa: PLR0913, PLR0917 (where, as whom, and what)

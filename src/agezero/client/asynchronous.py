@@ -51,6 +51,7 @@ class AsyncClient:
     """
 
     def __init__(self, url: str, key: str, *, patience_s: float = 60) -> None:
+        flows.check(url, key)
         self._base = flows.Base(url, time.monotonic)
         self._patience_s = patience_s
         try:
@@ -164,12 +165,15 @@ class AsyncClient:
         try:
             async with self._http.stream("GET", path, headers=headers) as response:
                 reader.ended = response.status_code == 204
+                if failure := flows.instead(response.status_code, flows.retry_after_s(response.headers.get("retry-after", ""))):
+                    raise self._base.unreachable(failure)
                 if not response.is_success:
                     flows.decoded(self._base, flows.Response(response.status_code, await response.aread()), dict)
+                flows.check_stream(self._base, response.status_code, response.headers.get("content-type", ""))
                 async for line in response.aiter_lines():
                     if event := reader.line(line):
                         yield event
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             raise self._base.unreachable(str(error)) from None
 
     def _deadline_s(self) -> float:
@@ -195,7 +199,6 @@ class AsyncClient:
             response = await self._http.request(
                 request.method, request.path, params=request.query, json=request.body, headers=request.headers, timeout=timeout_s
             )
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             return flows.Response(failure=str(error) or type(error).__name__)
-        text = response.headers.get("retry-after", "")
-        return flows.Response(response.status_code, response.content, float(text) if text.isascii() and text.isdigit() else None)
+        return flows.Response(response.status_code, response.content, flows.retry_after_s(response.headers.get("retry-after", "")))

@@ -60,12 +60,16 @@ class Unavailable(Refused):
 
 
 class WaitTimeout(ClientError):
-    """The purge is accepted and durable, but not complete in time. It goes on. ``detail``: what was known last, if anything."""
+    """The purge is accepted and durable, but not complete in time. It goes on. ``detail``: what was known last, if anything.
 
-    def __init__(self, purge_id: str, timeout_s: float, detail: PurgeDetail | None) -> None:
+    ``why``: what the service said where it could not tell the status.
+    """
+
+    def __init__(self, purge_id: str, timeout_s: float, detail: PurgeDetail | None, why: str = "") -> None:
         edges = [edge for edge in detail.edges if edge.state == "pending"] if detail else []
         awaited = ", ".join(f"{edge.name} ({edge.why})" for edge in edges)
-        super().__init__(f"the purge {purge_id} is still pending after {round(timeout_s, 1):g} s" + (f"; awaited: {awaited}" if awaited else ""))
+        pending = f"the purge {purge_id} is still pending after {round(timeout_s, 1):g} s"
+        super().__init__("; ".join(filter(None, (pending, awaited and f"awaited: {awaited}", why))))
         self.detail = detail
 
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -94,9 +94,16 @@ class Wish:
 
     def body(self) -> dict[str, Any]:
         """As JSON, without what is not asked for."""
-        lists: dict[str, Any] = {name: list(getattr(self, name)) for name in ("urls", "prefixes", "tags", "hosts", "assets")}
+        lists: dict[str, Any] = {name: _texts(name, getattr(self, name)) for name in ("urls", "prefixes", "tags", "hosts", "assets")}
         rest = {"everything": self.everything, "mode": self.mode, "note": self.note, "dry_run": self.dry_run}
         return {name: value for name, value in (lists | rest).items() if value}
+
+
+def _texts(name: str, given: Sequence[str]) -> list[str]:
+    """To Python, a text is a sequence of texts: ``tags="abc"`` would purge the tags a, b and c."""
+    if isinstance(given, str):
+        raise ClientError(f"{name} is one text; expected a list of them", f"write {name}=[{given!r}]")
+    return list(given)
 
 
 def purge(base: Base, wish: Wish, idempotency_key: str | None, deadline_s: float) -> Flow[wire.Accepted]:
@@ -133,8 +140,8 @@ def wait(base: Base, purge_id: str, timeout_s: float, seen: Seen | None = None) 
                 raise
             yield Pause(AGAIN_S)
             continue
-        except Unavailable:
-            raise WaitTimeout(purge_id, timeout_s, known) from None
+        except Unavailable as unknown:
+            raise WaitTimeout(purge_id, timeout_s, known, unknown.problem.detail or unknown.problem.title) from None
         if known.state == "completed":
             return known
         if seen is not None:
@@ -167,15 +174,27 @@ def ask(base: Base, request: Request, deadline_s: float, attempts: int = 1) -> F
     while True:
         response = yield request
         assert response is not None
-        if response.failure:
+        failure = response.failure or instead(response.status, response.retry_after_s)
+        if failure:
             attempts -= 1
             if attempts <= 0:
-                raise base.unreachable(response.failure)
+                raise base.unreachable(failure)
             continue
         later_s = response.retry_after_s if response.status in (429, 503) else None
         if later_s is None or base.clock() + later_s > deadline_s:
             return response
-        yield Pause(later_s)
+        yield Pause(max(later_s, AGAIN_S))
+
+
+def instead(status: int, retry_after_s: float | None) -> str:
+    """What a proxy says in the place of a service that is away; else empty. The service itself always says when to come back."""
+    away = status in (502, 504) or (status == 503 and retry_after_s is None)
+    return f"a proxy answers {status} in its place" if away else ""
+
+
+def retry_after_s(text: str) -> float | None:
+    """The seconds of a header ``Retry-After``; None where it has none."""
+    return float(text) if text.isascii() and text.isdigit() else None
 
 
 def decoded(base: Base, response: Response, kind: type[T]) -> T:
@@ -243,6 +262,28 @@ class EventReader:
             self._name = value
         elif name == "data":
             self._data.append(value)
+
+
+def check(url: str, key: str) -> None:
+    """Can requests be made of them? Raises :class:`ClientError`: what was mistyped would else be a service that does not answer."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise ClientError(f"{url!r} is not a URL of a purge API", "expected something like http://127.0.0.1:8080")
+    if not (key.isascii() and key.isprintable()) or set(key) & set(": "):
+        raise ClientError(
+            "the private key holds a character that no key has: a line break, a space, a colon, or one that is not ASCII",
+            "check where it comes from; the line break at the end of a file may have come along",
+        )
+
+
+def check_stream(base: Base, status: int, kind: str) -> None:
+    """Raises :class:`NotTheService` where a success is no stream of events: reading on would tell nothing for ever."""
+    if status != 204 and not kind.startswith("text/event-stream"):
+        raise foreign(base, status)
 
 
 def _seconds(s: float) -> str:

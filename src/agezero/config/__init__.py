@@ -3,7 +3,7 @@
 from agezero.config.checks import Address, parse_address
 from agezero.config.names import flag_of, line_of, setting_names
 from agezero.config.reading import FILE, Flags, read_config
-from agezero.config.settings import Api, Config, Edge, Lease, Limits, Log, Logging, Traces, Webhooks
+from agezero.config.settings import Api, Config, Edge, Lease, Limits, Log, Logging, Nats, Traces, Webhooks
 from agezero.config.types import Section
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Limits",
     "Log",
     "Logging",
+    "Nats",
     "Section",
     "Traces",
     "Webhooks",

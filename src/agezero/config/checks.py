@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agezero.config.edges import ExternalEdge, Mapped
+from agezero.config.edges import ExternalEdge, Mapped, Squid, TrafficServer
+from agezero.config.nats import NATS_CHECKS
 from agezero.config.settings import Api, Config, Edge
 from agezero.core.canonical import InvalidUrl, canonical_authority, split_url
 from agezero.core.endpoint import parse_endpoint
@@ -20,6 +21,10 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+
+EDGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+"""Of the whole name of an edge."""
 
 
 def parse_address(text: str) -> Address:
@@ -43,6 +48,8 @@ def check(config: Config, where: Callable[[str], str]) -> None:
         ("edge.slots", lambda: _check_power_of_two(config.edge.slots)),
         ("endpoints", lambda: _check_endpoints(config)),
         ("data", lambda: _check_data(config.data)),
+        ("lease.lease_s", lambda: _check_lease(config, config.lease.lease_s)),
+        *((name, lambda probe=probe: probe(config)) for name, probe in NATS_CHECKS),
         ("traces.otlp", lambda: _check_collector(config.traces.otlp)),
         *((f"edges[{place}].{name}", probe) for place, edge in enumerate(config.edges) for name, probe in _edge_checks(config, edge)),
     ]
@@ -59,10 +66,18 @@ def _edge_checks(config: Config, edge: ExternalEdge) -> list[tuple[str, Callable
         ("name", lambda: _check_unique(config, edge)),
         ("front", lambda: _check_origin(edge.front)),
         ("canary", lambda: parse_address(edge.canary)),
+        ("lease_s", lambda: _check_lease(config, edge.lease_s or 0)),
     ]
+    if isinstance(edge, TrafficServer | Squid):
+        checks.append(("control", lambda: parse_address(edge.control)))
     if isinstance(edge, Mapped):
         checks.append(("slots", lambda: _check_power_of_two(edge.slots)))
     return checks
+
+
+def _check_lease(config: Config, lease_s: float) -> None:
+    if lease_s > config.lease.lease_max_s:
+        raise ValueError(f"{lease_s:g} is more than lease.lease_max_s = {config.lease.lease_max_s:g}")
 
 
 def _check_unique(config: Config, edge: ExternalEdge) -> None:
@@ -96,7 +111,7 @@ def _check_collector(text: str) -> None:
 
 
 def _check_name(text: str) -> None:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", text):
+    if not EDGE_NAME.fullmatch(text):
         raise ValueError(f"{text!r}; expected a letter, then at most 62 letters, digits, dots, dashes or underscores")
 
 

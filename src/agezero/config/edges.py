@@ -6,10 +6,12 @@ from typing import Annotated
 
 import msgspec
 
-from agezero.config.types import Count, Positive, Seconds, Section
+from agezero.config.types import Seconds, Section
 
 CANARY_PATH = "/.well-known/agezero/"
 """What the shipped configurations send to ``edges.canary``."""
+TIER_MAX = 100
+Tier = Annotated[int, msgspec.Meta(ge=0, le=TIER_MAX)]
 Slots = Annotated[int, msgspec.Meta(ge=1 << 10, le=1 << 20)]
 
 
@@ -18,7 +20,7 @@ class ExternalEdge(Section, frozen=True, tag_field="driver"):
 
     name: str
     """How the edge is called in metrics and details."""
-    tier: Count = 0
+    tier: Tier = 0
     """Edges of a tier get a purge once those of the tiers before have it: a shield is 0, the edges in front of it are 1."""
     lease_s: Seconds | None = None
     """How long it may serve from its cache unheard of; without it ``lease.lease_s``."""
@@ -38,7 +40,7 @@ class Varnish(ExternalEdge, frozen=True, tag="varnish"):
 
     control: str = "/run/agezero/varnish.sock"
     """The unix socket on which Varnish listens for the agent alone (``-a agezero=PATH``)."""
-    connections: Positive = 4
+    connections: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
     """How many connections the agent drives it by."""
 
 

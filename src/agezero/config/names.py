@@ -12,6 +12,15 @@ from agezero.config.edges import DRIVERS
 from agezero.config.settings import Config
 from agezero.config.types import Section
 
+_FLAGS = {
+    "api.listen": "--api",
+    "edge.listen": "--edge",
+    "edge.origin": "--origin",
+    "endpoints": "--endpoint",
+    "data": "--data",
+    "log.url": "--log",
+}
+
 
 def setting_names(section: type[Section] = Config) -> Iterator[str]:
     """Every setting's name, with dots."""
@@ -52,7 +61,7 @@ def line_of(text: str, name: str) -> int:
 
 def flag_of(name: str) -> str:
     """The flag of ``agezero up`` that sets ``name``."""
-    return {"api.listen": "--api", "edge.listen": "--edge", "edge.origin": "--origin", "endpoints": "--endpoint", "data": "--data"}[name]
+    return _FLAGS[name]
 
 
 def _parts(dotted: str) -> list[str]:

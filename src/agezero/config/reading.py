@@ -53,7 +53,7 @@ def _read(path: Path | None) -> tuple[str, str]:
         return "", FILE
     path = path or Path(FILE)
     try:
-        return path.read_text(encoding="utf-8"), str(path)
+        return path.read_text(encoding="utf-8-sig"), str(path)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8") from None
     except OSError as error:
@@ -102,5 +102,11 @@ def _nearest(name: str) -> str:
 
 def _allowed(name: str) -> str:
     name = re.sub(r"\[\d+\]", "", name)
-    choices: dict[str, list[str]] = {"wildcards": list(Wildcards), "edge.origin_host": ["origin", "pass"], "edges.driver": list(DRIVERS)}
+    choices: dict[str, list[str]] = {
+        "wildcards": list(Wildcards),
+        "edge.origin_host": ["origin", "pass"],
+        "edges.driver": list(DRIVERS),
+        "logging.format": ["auto", "json", "text"],
+        "logging.requests": ["none", "changes", "all"],
+    }
     return f"expected one of: {', '.join(choices[name])}" if name in choices else DOCS

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from agezero.config.edges import CANARY_PATH, AnyEdge
-from agezero.config.types import Count, Positive, Seconds, Section
+from agezero.config.types import NUMBER_MAX, Count, Positive, Seconds, Section
 from agezero.core.endpoint import Endpoint, parse_endpoint
 from agezero.core.wildcards import Wildcards
 
@@ -67,7 +67,30 @@ class Edge(Section, frozen=True):
 class Log(Section, frozen=True):
     """The purge log."""
 
+    url: str = ""
+    """``nats://HOST[:PORT],…``, or ``tls://…``: NATS JetStream keeps it, for several control nodes; without it, SQLite in the data directory does."""
     retention_purges: Positive = 1_000_000
+    bytes_max: Annotated[int, msgspec.Meta(ge=1 << 20, le=NUMBER_MAX)] = 1 << 30
+    """In JetStream: a stream that has as many bytes takes no purges. It has effect when the stream is made."""
+
+
+class Nats(Section, frozen=True):
+    """As whom to go to the servers in ``log.url``: a user with a password, or an nkey, or a file of credentials."""
+
+    user: str = ""
+    password: str = ""
+    nkey_file: str = ""
+    """A file with the seed of an nkey."""
+    creds_file: str = ""
+    """A file of credentials, as ``nsc`` makes it."""
+    ca_file: str = ""
+    """A PEM file: who certifies the servers; without it, those whom this machine trusts."""
+    tls_certificate: str = ""
+    """A PEM file: our own certificate, where the servers ask for one."""
+    tls_key: str = ""
+    """A PEM file: its private key, without a password."""
+    inbox: str = "_INBOX"
+    """Before the subjects on which answers are taken: with a prefix of its own, an agent can't be overheard by another."""
 
 
 class Logging(Section, frozen=True):
@@ -100,6 +123,8 @@ class Lease(Section, frozen=True):
 
     lease_s: Seconds = 5
     margin_s: Seconds = 1
+    lease_max_s: Seconds = 60
+    """No edge of the fleet has a longer lease: so long is waited where the records of its edges are lost. For all control nodes the same."""
 
 
 class Config(Section, frozen=True):
@@ -113,6 +138,7 @@ class Config(Section, frozen=True):
     edges: tuple[AnyEdge, ...] = ()
     limits: Limits = Limits()
     log: Log = Log()
+    nats: Nats = Nats()
     lease: Lease = Lease()
     logging: Logging = Logging()
     webhooks: Webhooks = Webhooks()
@@ -122,6 +148,11 @@ class Config(Section, frozen=True):
     def data_dir(self) -> Path:
         """The data directory."""
         return Path(self.data).expanduser()
+
+    @property
+    def nats_servers(self) -> tuple[str, ...]:
+        """The servers in ``log.url``; none where SQLite keeps the log."""
+        return tuple(filter(None, (part.strip() for part in self.log.url.split(","))))
 
     @property
     def served_endpoints(self) -> tuple[Endpoint, ...]:

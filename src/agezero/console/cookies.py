@@ -8,7 +8,6 @@ site itself where that is on the same host: a browser tells ports apart nowhere 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.types import Scope
 
@@ -27,16 +26,18 @@ def secure(scope: Scope) -> bool:
 
 
 def read(headers: Iterable[Header], name: str) -> str:
-    """The cookie's value, empty without one."""
-    jar: SimpleCookie = SimpleCookie()
+    """The cookie's value, empty without one.
+
+    Of what other programs on this host have set, in whatever form, nothing keeps ours from being found: the standard library's parser takes
+    no cookie at all where it dislikes one.
+    """
+    jar: dict[str, str] = {}
     for each, value in headers:
         if each == b"cookie":
-            try:
-                jar.load(value.decode("latin-1"))
-            except CookieError:
-                continue
-    found = jar.get(_SECURE + name) or jar.get(name)
-    return found.value if found else ""
+            for pair in value.decode("latin-1").split(";"):
+                found, _, content = pair.partition("=")
+                jar.setdefault(found.strip(), content.strip())
+    return jar.get(_SECURE + name) or jar.get(name, "")
 
 
 def write(scope: Scope, name: str, value: str, max_age_s: int) -> Header:

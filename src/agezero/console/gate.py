@@ -10,7 +10,7 @@ from agezero.http.faults import Fault, Refused
 from agezero.http.gate import Gate, Visitor, visitor_of
 from agezero.http.limiter import RateLimit
 from agezero.http.reply import Header
-from agezero.keys import KeyStore
+from agezero.keys import KeyRing
 
 VISITORS_MAX = 1024
 
@@ -18,7 +18,7 @@ VISITORS_MAX = 1024
 class SessionGate(Gate):
     """A :class:`Gate` for cookies. A seal can't be guessed, and an old one is no attempt: nobody is locked out for having slept."""
 
-    def __init__(self, sessions: Sessions, keys: KeyStore, limit: RateLimit) -> None:
+    def __init__(self, sessions: Sessions, keys: KeyRing, limit: RateLimit) -> None:
         super().__init__(keys, limit)
         self._sessions = sessions
         self._by_session: dict[str, Visitor] = {}

@@ -19,7 +19,7 @@ The transition table at the bottom of this file is total; ``docs/PROTOCOL.md`` d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -214,10 +214,9 @@ class Follower:
         if self._gap(event):
             return []
         self._reading = None
-        allowed = [purge for purge in event.purges if self._may_apply(purge)]
-        if not allowed:
+        purges = self._fitted(self._allowed(event.purges))
+        if not purges:
             return self._go_on(now_s)
-        purges = tuple(Purge(purge.seq, self._within(purge.selector), purge.soft and self.soft, purge.trace) for purge in allowed)
         batch = _Batch(purges[-1].seq, purges, self._next())
         self._batches.append(batch)
         return [self._ask(Apply(self._steps, purges)), *self._go_on(now_s)]
@@ -226,8 +225,17 @@ class Follower:
         """Not the answer to the Read that is under way: what lies between would be skipped, or done twice."""
         return event.after != self._reading
 
-    def _may_apply(self, purge: Purge) -> bool:
-        return purge.seq <= self._released(purge.seq)
+    def _allowed(self, purges: Sequence[Purge]) -> Sequence[Purge]:
+        """Those that this edge's tier may apply. They stand in the log's order, so the last one decides for all."""
+        if not purges or purges[-1].seq <= self._released(purges[-1].seq):
+            return purges
+        return [purge for purge in purges if purge.seq <= self._released(purge.seq)]
+
+    def _fitted(self, purges: Sequence[Purge]) -> tuple[Purge, ...]:
+        """As the driver does them. Most need no change: those, many edges of one process share, where a copy for each would be most of the work."""
+        if {purge.selector.kind for purge in purges} <= self.exact and (self.soft or True not in {purge.soft for purge in purges}):
+            return tuple(purges)
+        return tuple(Purge(purge.seq, self._within(purge.selector), purge.soft and self.soft, purge.trace) for purge in purges)
 
     def _released(self, seq: int) -> int:
         """``seq``, or the highest below it that this edge's tier may apply."""

@@ -48,6 +48,7 @@ class Record:
     """What must outlive a restart. ``version`` rises with each change; ``token`` is the fencing token of its newest agent.
 
     ``lease_s``: no lease of it is longer than this; None: than the ledger's own. ``does``: what its driver does exactly, for people.
+    ``drained``: a human wants it out of service, so it gets no lease.
     """
 
     name: str
@@ -59,6 +60,10 @@ class Record:
     version: int = 0
     lease_s: float | None = None
     does: tuple[str, ...] = ()
+    drained: bool = False
+
+
+DRAINED = "it is drained: a human took it out of service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +218,8 @@ class Ledger:
         """The agent asks for a lease, having applied everything up to ``watermark``. Raises :class:`Superseded`."""
         self.report(name, token, watermark)
         member = self.members[name]
+        if member.record.drained:
+            return [Refuse(name, token, DRAINED)]
         if not self._caught_up(member, watermark):
             return [Refuse(name, token, f"applied up to {watermark}, short of {self._due(member)}, which others count on")]
         member.until_s = self._lease_end(member.record, now_s)
@@ -238,7 +245,14 @@ class Ledger:
         if member.counts and not member.record.fences:
             member.standing = Standing.EXPIRING
         fenced = member.record.fenced or not member.record.fences
-        return [self._change(member, removed=True, fenced=fenced, token=member.record.token + 1)]
+        return [self._change(member, removed=True, drained=False, fenced=fenced, token=member.record.token + 1)]
+
+    def drain(self, name: str, drained: bool) -> list[Effect]:
+        """A human wants the edge out of service, or back: it goes on applying purges, but gets no further lease."""
+        member = self.members.get(name)
+        if member is None or member.record.drained == drained:
+            return []
+        return [self._change(member, drained=drained)]
 
     def tick(self, now_s: float) -> list[Effect]:
         """Fence the members whose lease and margin are over; also repeats what an interrupted shell may not have recorded of others."""

@@ -145,7 +145,7 @@ def _each(asked: Asked, bounds: Bounds) -> Iterator[tuple[str, str, Callable[[st
 
 
 def _prefix(text: str) -> Iterable[Selector]:
-    authority, target = split_url(text)
+    authority, target = split_url(text.strip(" "))
     if "*" in authority + target:
         raise InvalidUrl("a prefix needs no *; it names all that begins so")
     yield Selector(Kind.PREFIX, canonical_authority(authority) + canonical_prefix(target))

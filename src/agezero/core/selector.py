@@ -55,8 +55,11 @@ class WildcardMisplaced(InvalidUrl):
 
 
 def parse_url(text: str) -> Selector:
-    """A plain URL, or a prefix where the text ends in ``*`` (ImageKit's wildcard). Raises :class:`InvalidUrl`."""
-    authority, target = split_url(text)
+    """A plain URL, or a prefix where the text ends in ``*`` (ImageKit's wildcard). Raises :class:`InvalidUrl`.
+
+    Spaces around it are no part of it, as in browsers: kept, they would name another URL than the one that is fetched.
+    """
+    authority, target = split_url(text.strip(" "))
     if "*" not in authority + target:
         return Selector(Kind.URL, canonical_authority(authority) + canonical_target(target))
     if (authority + target).count("*") > 1 or not target.endswith("*"):

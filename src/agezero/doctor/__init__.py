@@ -7,7 +7,8 @@ bypassed without a lease.
 
 The doctor drives no cache itself. Its purges go through the log, as everybody's do, to the edge's agent: that of the running service, which keeps
 its lease (:mod:`agezero.doctor.beside`), or one that the doctor runs meanwhile (:mod:`agezero.doctor.alone`). So it purges nothing but its canary,
-and an edge that has missed something does first what it would do at any start.
+and an edge that has missed something does first what it would do at any start. The edge of a fleet it refuses to examine: the fleet's ledger would
+know nothing of the doctor's lease, and call purges complete that this edge has not applied.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from agezero.config import Config
 from agezero.config.edges import ExternalEdge
 from agezero.database import DataDirBusy, prepare
-from agezero.doctor.alone import alone
+from agezero.doctor.alone import alone, of_a_fleet
 from agezero.doctor.beside import beside
 from agezero.doctor.canary import Canary, listening
 from agezero.doctor.patient import Hands, Patient
@@ -31,6 +32,8 @@ async def examine(config: Config, options: ExternalEdge, tell: Tell, url: str = 
 
     ``url``: of the purge API, where the service runs; without it, what the settings say.
     """
+    if config.log.url:
+        raise of_a_fleet(options.name)
     async with listening(options.canary) as canary:
         try:
             lock = prepare(config.data_dir)

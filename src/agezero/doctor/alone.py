@@ -22,7 +22,7 @@ from agezero.database import check, in_words, open_database, service_secret
 from agezero.errors import UserError
 from agezero.fleet import FleetEdge, open_edge, running_edges
 from agezero.lineage import BROKEN, Lineage, Standing
-from agezero.log.sqlite import SqliteLog
+from agezero.log.sqlite import SqliteLog, check_here
 from agezero.ports import DriverFailed, LogUnavailable
 from agezero.registry import SqliteRegistry
 
@@ -43,6 +43,7 @@ async def alone(config: Config, options: ExternalEdge) -> AsyncIterator[Alone]:
     with contextlib.ExitStack() as files:
         log_at, lineage_at, registry_at = [files.enter_context(contextlib.closing(open_database(config.data_dir))) for _ in range(3)]
         with in_words(config.data_dir):
+            check_here(log_at)
             purge_log = SqliteLog(log_at, config.log.retention_purges)
             edge = open_edge(config, options)
             files.callback(edge.state.close)
@@ -55,6 +56,14 @@ async def alone(config: Config, options: ExternalEdge) -> AsyncIterator[Alone]:
         await purge_log.stop()
 
 
+def of_a_fleet(name: str) -> UserError:
+    """Whoever lends it a lease beside its agent makes the fleet's ledger wrong."""
+    return UserError(
+        f"the edge {name} belongs to a fleet, in which its own agent alone may lend it a lease",
+        "`agezero edges` says how it is; the doctor examines a cache before its first `agezero agent`, with settings that have no log.url",
+    )
+
+
 def _settle(lineage: Lineage, purge_log: SqliteLog, edge: FleetEdge) -> None:
     """As :func:`agezero.fleet.settle_lineage`, but without a new mark: the other edges are not here to get it, and only canaries are purged."""
     standings = {lineage.standing(mark) for mark in edge.marks}
@@ -62,6 +71,8 @@ def _settle(lineage: Lineage, purge_log: SqliteLog, edge: FleetEdge) -> None:
         raise UserError(f"the database is older than the edge {edge.name}: {BROKEN}", "start `agezero up` once, which makes good for it")
     if standings != {Standing.SAME}:
         edge.state.distrust(BROKEN)
+    elif edge.state.load().epoch not in ("", purge_log.epoch):  # only a fleet's agent starts with a log that is not here
+        raise of_a_fleet(edge.name)
     purge_log.continue_after(edge.state.watermark)
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from agezero.core.purge import Purge
 from agezero.core.selector import Kind
+from agezero.edges.readers import KERNEL_BOOT_ID
 from agezero.edges.slots import SlotFile
 from agezero.ports import Capabilities, DriverFailed, Lease
 
@@ -80,5 +81,6 @@ class MappedDriver:
         if seen != expected:
             raise DriverFailed(
                 f"the cache does not read the purge table {self._slots.path}: it saw {seen} there, not {expected}\n"
-                "hint: give the cache's configuration this path, and its user the right to read the file and to enter its directories"
+                "hint: give the cache's configuration this path, and its user the right to read the file and to enter its directories; "
+                f"it must see {KERNEL_BOOT_ID}, too"
             )

@@ -50,7 +50,7 @@ _SIZE, _EVERYTHING, _UNTIL, _NONCE, _VERSION, _GATES, _COUNT, _KERNEL = range(1,
 _TAGS, _TOP, _ORIGIN = 13, 14, 15
 _LENGTHS = 16
 _KERNEL_WORDS = 5
-_KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TRIES = 100
 _NONCE_MAX = 2**53  # a double holds it exactly, in Lua as in JavaScript
 _ORIGIN_MAX = 2**32
@@ -138,9 +138,11 @@ class TableReader:
         return max(everything, tags, *[slots[place] for place in self._places.get(url) or self._find(url, table)])
 
     def nonce(self) -> int | None:
-        """What the writer wrote last; None: no table is mapped."""
+        """What the writer wrote last; None: no table is mapped, or another kernel wrote it, whose leases do not count here."""
         self._look_again(time.monotonic_ns())
-        return None if self._mapped is None else self._mapped[1][_NONCE]
+        if self._mapped is None or not self._is_same_kernel(self._mapped[1]):
+            return None
+        return self._mapped[1][_NONCE]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -158,8 +160,8 @@ class TableReader:
         return page[0] == _MAGIC and now_ns < page[_UNTIL] and (self._same_kernel or self._is_same_kernel(page))
 
     def _is_same_kernel(self, page: memoryview) -> bool:
-        """Once it is, it stays so: this process does not outlive the kernel."""
-        self._same_kernel = _kernel_of(page) == self._kernel
+        """Once it is, it stays so: this process does not outlive the kernel. Where the system does not say, it may be any."""
+        self._same_kernel = bool(self._kernel) and _kernel_of(page) == self._kernel
         return self._same_kernel
 
     def _find(self, url: str, table: EpochTable) -> tuple[int, ...]:
@@ -223,7 +225,7 @@ def end_lease(file: int) -> None:
 def kernel_boot_id() -> str:
     """Changes whenever the machine starts; empty where the system does not say."""
     try:
-        return _KERNEL_BOOT_ID.read_text().strip()
+        return KERNEL_BOOT_ID.read_text().strip()
     except OSError:
         return ""
 

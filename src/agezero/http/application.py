@@ -16,7 +16,7 @@ from agezero.audit import Audit
 from agezero.config import Config
 from agezero.http.admin import admin
 from agezero.http.attempts import Attempts, FailedAttempt, OnFailed
-from agezero.http.edges import EDGE_PREFIX, EDGES_PATH, ListEdges, RemoveEdge
+from agezero.http.edges import DRAIN_SUFFIX, EDGE_PREFIX, EDGES_PATH, DrainEdge, ListEdges, RemoveEdge
 from agezero.http.faults import Fault, problem
 from agezero.http.gate import Gate
 from agezero.http.imagekit import PURGE_PATH, STATUS_PREFIX, Call, Handler, Status, Submit
@@ -31,7 +31,7 @@ from agezero.http.reply import Reply
 from agezero.http.service import Purges
 from agezero.http.traced import traced
 from agezero.http.webhooks import DELIVERIES_PATH, ROTATE_PATH, TEST_PATH, WEBHOOK_PATH, WEBHOOKS_PATH, WebhookCalls
-from agezero.keys import KeyStore
+from agezero.keys import KeyRing
 
 CONSOLE_PATH = "/console"
 _STATUS_PATH_CHARACTERS = len(STATUS_PREFIX) + 24  # of a well-formed request id
@@ -70,7 +70,7 @@ def _served(route: BaseRoute) -> Iterator[tuple[str, str]]:
 
 
 def build_application(  # noqa: PLR0913, PLR0917 (the parts)
-    config: Config, purges: Purges, keys: KeyStore, metrics: HttpMetrics, native: Native, console: Mount | None = None
+    config: Config, purges: Purges, keys: KeyRing, metrics: HttpMetrics, native: Native, console: Mount | None = None
 ) -> Application:
     """Put the HTTP side together. ``console``: what serves ``/console``."""
     attempts = Attempts(config.limits.failed_attempts_per_min, _audited(native.audit), metrics.failed_attempts)
@@ -82,6 +82,10 @@ def build_application(  # noqa: PLR0913, PLR0917 (the parts)
     status = Call("status", Status(purges), Gate(keys, status_limit, attempts), status_limit, metrics)
     edges = Call("edges", ListEdges(purges), Gate(keys, status_limit, attempts), status_limit, metrics, problem)
     edge = Call("edge", RemoveEdge(purges, native.audit), Gate(keys, purge_limit, attempts), purge_limit, metrics, problem)
+    drain, resume = (
+        Call(name, DrainEdge(purges, native.audit, name == "edge-drain"), Gate(keys, purge_limit, attempts), purge_limit, metrics, problem)
+        for name in ("edge-drain", "edge-resume")
+    )
     missing = Page("other", Fault.NO_SUCH_PATH.reply, status_limit, metrics)
     parts = Parts(config, native, keys, metrics, purge_limit, status_limit, attempts)
     routes = [
@@ -90,6 +94,7 @@ def build_application(  # noqa: PLR0913, PLR0917 (the parts)
         Route(STATUS_PREFIX + "{requestId}", ByMethod(status_limit, metrics, {"GET": status})),
         Route(EDGES_PATH, ByMethod(status_limit, metrics, {"GET": edges})),
         Route(EDGE_PREFIX + "{name}", ByMethod(purge_limit, metrics, {"DELETE": edge})),
+        Route(EDGE_PREFIX + "{name}" + DRAIN_SUFFIX, ByMethod(purge_limit, metrics, {"PUT": drain, "DELETE": resume})),
         *_keys(KeyCalls(keys, native.audit), Gate(keys, status_limit, attempts), status_limit, metrics),
         *_webhooks(WebhookCalls(native.webhooks, native.audit), Gate(keys, status_limit, attempts), status_limit, metrics),
         *native_routes(config, native, keys, metrics, purge_limit, status_limit, attempts),

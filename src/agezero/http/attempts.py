@@ -13,6 +13,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+HEADERS_MAX = 4096
+"""How many headers are remembered; beyond, all are forgotten at once."""
 ADDRESSES_MAX = 4096
 """How many addresses are remembered; beyond, the one that was quiet the longest is forgotten."""
 _NETWORK_V6 = 64  # one customer has at least that much of IPv6
@@ -51,8 +53,20 @@ class Attempts:
         self._per_min = per_min
         self._on_failed = on_failed or _ignore
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._accepted: set[int] = set()
+        """Hashes of headers. One that shares such a hash by chance is one more guess, no more."""
         self.failed = Counter[str]() if failed is None else failed
         """By why."""
+
+    def accept(self, header: bytes) -> None:
+        """This header was right, at whatever call."""
+        if len(self._accepted) >= HEADERS_MAX:
+            self._accepted.clear()
+        self._accepted.add(hash(header))
+
+    def was_accepted(self, header: bytes) -> bool:
+        """Then it is no guess."""
+        return hash(header) in self._accepted
 
     def wait_s(self, address: str, now_s: float) -> int:
         """Whole seconds until this address may try again; 0: now."""

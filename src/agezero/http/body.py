@@ -84,13 +84,16 @@ def _what_is_wrong(body: bytes) -> Refused:
 
 def _form_url(body: bytes) -> str:
     try:
-        values = parse_qs(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FORM_FIELDS_MAX).get("url")
+        fields = parse_qs(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FORM_FIELDS_MAX)
     except UnicodeDecodeError:
         raise Refused(Fault.INVALID_BODY, "the form is not percent-encoded UTF-8") from None
     except ValueError:
         raise Refused(Fault.INVALID_BODY, f"the form has more than {_FORM_FIELDS_MAX} fields; expected url alone") from None
+    values = fields.pop("url", None)
     if values is None:
         raise Refused(Fault.NO_URL, "the form has no field url")
     if len(values) > 1:
         raise Refused(Fault.INVALID_URL, "the form has several fields url; expected one")
+    if fields:  # most likely the rest of the URL: without it another URL would be purged
+        raise Refused(Fault.INVALID_URL, f"the form has {', '.join(map(repr, fields))} beside url; percent-encode each & in the URL as %26")
     return values[0]

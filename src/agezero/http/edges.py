@@ -1,4 +1,4 @@
-"""The edges: ``GET /v1/edges`` lists them, ``DELETE /v1/edges/{name}`` says that one is gone for good."""
+"""The edges: ``GET /v1/edges`` lists them, ``DELETE /v1/edges/{name}`` says that one is gone for good, ``…/drain`` takes one out of service."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from agezero.http.service import Purges
 
 EDGES_PATH = "/v1/edges"
 EDGE_PREFIX = EDGES_PATH + "/"
+DRAIN_SUFFIX = "/drain"
 
 
 class Edges(msgspec.Struct, frozen=True):
@@ -48,6 +49,25 @@ class RemoveEdge:
         if not visitor.administers:
             raise Refused(Fault.NOT_ADMIN)
         await remove_edge(self._purges.remove_edge, self._audit, unquote(scope["path"][len(EDGE_PREFIX) :]), visitor, client_address(scope))
+        return Reply(204, b"", ())
+
+
+class DrainEdge:
+    """Needs an admin's key. ``drained``: out of service, or back."""
+
+    def __init__(self, purges: Purges, audit: Audit, drained: bool) -> None:
+        self._purges = purges
+        self._audit = audit
+        self._drained = drained
+
+    async def __call__(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
+        """204; 404 where there is no such edge."""
+        if not visitor.administers:
+            raise Refused(Fault.NOT_ADMIN)
+        name = unquote(scope["path"][len(EDGE_PREFIX) : -len(DRAIN_SUFFIX)])
+        if not await self._purges.drain_edge(name, self._drained):
+            raise Refused(Fault.NO_SUCH_EDGE)
+        self._audit.note("edge.drain" if self._drained else "edge.resume", visitor.key.id, client_address(scope), name)
         return Reply(204, b"", ())
 
 

@@ -39,7 +39,7 @@ class Fault(Enum):
     NO_URL = (400, "Your request is missing URL parameter.", 'Send the URL to purge as JSON, {"url": "https://…"}, or as a form field url=…')
     INVALID_URL = (400, "Invalid url", "Send one absolute http or https URL of at most 8 KiB, as a string.")
     NOT_PURGEABLE = (400, "The URL is not valid for cache purging.", "Purge a URL under one of its endpoints, with an allowed wildcard or none.")
-    INVALID_BODY = (400, "Your request body is not valid.", 'Send a JSON object such as {"url": "https://…"}, encoded in UTF-8, in one go.')
+    INVALID_BODY = (400, "Your request body is not valid.", "Send what GET /openapi.json describes, encoded in UTF-8, in one go.")
     INVALID_PARAMETER = (400, "A parameter of the request is not valid.", "GET /openapi.json describes every parameter.")
     UNKNOWN_REQUEST = (400, "No request found for this requestId.", "Use the requestId that a purge on this service was answered with.")
     NO_KEY = (
@@ -69,7 +69,11 @@ class Fault(Enum):
         "Your private API key is not permitted to read the audit.",
         "Use a key with the permission admin: `agezero keys create NAME --permission admin`.",
     )
-    SELECTOR_FORBIDDEN = (403, "Your private API key may not purge all of that.", "`errors` names what is outside; use a key that covers it.")
+    SELECTOR_FORBIDDEN = (
+        403,
+        "Your private API key may not purge all of that.",
+        "`errors` says whose endpoints: the service's are set at its start (--endpoint, or endpoints in agezero.toml), a key's when it is made.",
+    )
     NO_SUCH_PURGE = (
         404,
         "There is no purge with this id.",
@@ -92,6 +96,7 @@ class Fault(Enum):
     )
     INTERNAL = (500, "An internal error occurred.", "The service's log tells more; find it there by the x-ik-requestId of this response.")
     LOG_UNAVAILABLE = (503, "The purge could not be recorded, so it was not accepted.", "Send it again later; the service's log says why.")
+    RECORDS_UNAVAILABLE = (503, "The change could not be recorded.", "Send it again later; the service's log says why.")
     TOO_MANY_STREAMS = (503, "Too many streams of events are open.", "Close some, or come back later with Last-Event-ID; nothing is missed.")
     STATUS_UNKNOWN = (503, "The status is not known at the moment.", "Ask again in a few seconds; GET /readyz says what the service waits for.")
 

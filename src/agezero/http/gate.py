@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from starlette.types import Scope
@@ -19,7 +20,7 @@ from agezero.http.attempts import Attempts
 from agezero.http.faults import Fault, Refused, retry_after
 from agezero.http.limiter import RateLimit, Window
 from agezero.http.reply import Header
-from agezero.keys import Denial, Key, KeyStore
+from agezero.keys import Denial, Key, KeyRing
 
 VISITORS_MAX = 1024
 """How many distinct headers are remembered; beyond, all are forgotten at once, which costs each its next request's look-up."""
@@ -55,12 +56,10 @@ def client_address(scope: Scope) -> str:
 class Gate:
     """The gate before one call."""
 
-    def __init__(self, keys: KeyStore, limit: RateLimit, attempts: Attempts | None = None) -> None:
+    def __init__(self, keys: KeyRing, limit: RateLimit, attempts: Attempts | None = None) -> None:
         self._keys = keys
         self._limit = limit
         self._attempts = attempts or Attempts(0)
-        self._known: set[int] = set()
-        """Hashes of headers that were accepted at some time: no guesses. A header that shares such a hash by chance is one more guess, no more."""
         self._generation = keys.generation
         self._visitors: dict[bytes, Visitor] = {}
 
@@ -72,13 +71,28 @@ class Gate:
             self._attempts.count(address, refused.fault.name.lower(), now_s, guess=refused.fault in _GUESSES)
             raise
 
+    def holding(self, visitor: Visitor) -> Callable[[], bool]:
+        """Is the key still valid with which something began that has no end? It is looked up again only when a key has changed."""
+        key: Key | None = visitor.key
+        generation = -1
+
+        def holds() -> bool:
+            nonlocal key, generation
+            if generation != self._keys.generation:
+                generation = self._keys.generation
+                known = self._keys.known(visitor.key.id)
+                key = known[0] if known else None
+            return key is not None and key.state(time.time()) == "valid"
+
+        return holds
+
     def _recognise(self, header: bytes, now_s: float, address: str) -> Visitor:
         if self._generation != self._keys.generation:
             self._visitors.clear()
             self._generation = self._keys.generation
         visitor = self._visitors.get(header)
         if visitor is None or visitor.key.expired(now_s):
-            wait_s = 0 if hash(header) in self._known else self._attempts.wait_s(address, now_s)
+            wait_s = 0 if self._attempts.was_accepted(header) else self._attempts.wait_s(address, now_s)
             if wait_s:
                 raise Refused(Fault.TOO_MANY_ATTEMPTS, "", retry_after(wait_s))
             visitor = self._admit(header, now_s)
@@ -91,8 +105,7 @@ class Gate:
         visitor = visitor_of(key, self._limit)
         if len(self._visitors) >= VISITORS_MAX:
             self._visitors.clear()
-            self._known.clear()
-        self._known.add(hash(header))
+        self._attempts.accept(header)
         self._visitors[header] = visitor
         return visitor
 

@@ -22,9 +22,10 @@ from agezero.http.faults import Fault, Refused, retry_after
 from agezero.http.gate import KEY_ID, Gate, Visitor, client_address
 from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
+from agezero.http.native.parameters import idempotency_key
 from agezero.http.reply import Reply, new_request_id, send_reply
 from agezero.http.service import Purges
-from agezero.ports import LogUnavailable, StatusUnknown
+from agezero.ports import BoardUnavailable, IdempotencyConflict, LogUnavailable, StatusUnknown
 
 PURGE_PATH = "/v1/files/purge"
 STATUS_PREFIX = PURGE_PATH + "/"
@@ -82,6 +83,8 @@ class Call:
             reply = await self._handler(scope, receive, visitor) if allowed else self._too_often()
         except Refused as refused:
             reply = self._tell(refused)
+        except BoardUnavailable as error:
+            reply = self._tell(Refused(Fault.RECORDS_UNAVAILABLE, str(error), retry_after(LOG_RETRY_S)))
         except Exception:
             request_id = new_request_id()
             _log.exception("request failed", call=self._name, request_id=request_id.decode())
@@ -110,7 +113,9 @@ class Submit:
         selector = self._selector(purge_url(scope["headers"], await read_body(receive)), visitor)
         began_s = time.perf_counter()
         try:
-            request_id = await self._purges.submit(selector, visitor.key.id, address=client_address(scope))
+            request_id = await self._purges.submit(selector, visitor.key.id, address=client_address(scope), again=idempotency_key(scope))
+        except IdempotencyConflict:
+            raise Refused(Fault.IDEMPOTENCY_CONFLICT) from None
         except LogUnavailable as error:
             _log.debug("purge refused: the log is unavailable", reason=str(error))
             raise Refused(Fault.LOG_UNAVAILABLE, "", retry_after(LOG_RETRY_S)) from None
@@ -135,14 +140,14 @@ class Submit:
 
 
 class Status:
-    """``GET /v1/files/purge/{requestId}``: one comparison in memory."""
+    """``GET /v1/files/purge/{requestId}``: one comparison in memory, where one node serves."""
 
     def __init__(self, purges: Purges) -> None:
-        self._completed = purges.completed
+        self._status = purges.status
 
     async def __call__(self, scope: Scope, receive: Receive, visitor: Visitor) -> Reply:  # noqa: ARG002 (a Handler)
         """200; 400 for an id that is not this service's; 503 while statuses are unknown."""
         try:
-            return _STATUSES[self._completed(scope["path"][len(STATUS_PREFIX) :])]
+            return _STATUSES[await self._status(scope["path"][len(STATUS_PREFIX) :])]
         except StatusUnknown as error:
             raise Refused(Fault.STATUS_UNKNOWN, str(error), retry_after(STATUS_RETRY_S)) from None

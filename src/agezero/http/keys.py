@@ -16,14 +16,12 @@ from agezero.http.admin import body_of, segment
 from agezero.http.faults import Fault, Refused
 from agezero.http.gate import Visitor, client_address
 from agezero.http.reply import JSON, Reply
-from agezero.keys import InvalidKey, Key, KeyStore, NewKey, Permission
+from agezero.keys import END_MAX_S, NAME_CHARACTERS_MAX, InvalidKey, Key, KeyRing, NewKey, Permission
 
 KEYS_PATH = "/v1/keys"
 KEY_PATH = KEYS_PATH + "/{keyId}"
 ROLL_PATH = KEY_PATH + "/roll"
-NAME_CHARACTERS_MAX = 200
 ENDPOINTS_MAX = 100
-_YEAR_9999_S = 253_402_300_799  # no later one can be written
 OVERLAPS_S = {"now": 0, "1h": 3600, "24h": 86_400, "3d": 3 * 86_400, "7d": 7 * 86_400}
 
 Overlap = Literal["now", "1h", "24h", "3d", "7d"]
@@ -77,7 +75,7 @@ class MadeKey(msgspec.Struct, frozen=True):
 class KeyCalls:
     """The handlers."""
 
-    def __init__(self, keys: KeyStore, audit: Audit) -> None:
+    def __init__(self, keys: KeyRing, audit: Audit) -> None:
         self._keys = keys
         self._audit = audit
 
@@ -143,4 +141,4 @@ def _made(made: NewKey) -> Reply:
 
 
 def _utc(seconds: int) -> datetime:
-    return datetime.fromtimestamp(min(seconds, _YEAR_9999_S), UTC)
+    return datetime.fromtimestamp(min(seconds, END_MAX_S), UTC)

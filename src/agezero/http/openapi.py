@@ -8,7 +8,7 @@ import msgspec
 
 from agezero import __version__
 from agezero.http.body import PurgeRequest
-from agezero.http.edges import EDGE_PREFIX, EDGES_PATH, Edges
+from agezero.http.edges import DRAIN_SUFFIX, EDGE_PREFIX, EDGES_PATH, Edges
 from agezero.http.faults import Fault, Problem
 from agezero.http.imagekit import PURGE_PATH, STATUS_PREFIX, Submitted
 from agezero.http.native import openapi as native
@@ -72,6 +72,11 @@ def _paths() -> Json:
         STATUS_PREFIX + "{requestId}": {"parameters": [parameter], "get": _status()},
         **native.paths(),
         EDGES_PATH: {"get": _edges()},
+        EDGE_PREFIX + "{name}" + DRAIN_SUFFIX: {
+            "parameters": [_edge_name()],
+            "put": _change_edge("drainEdge", "Take an edge out of service: it gets no lease, so no purge waits for it.", "It gets no further lease."),
+            "delete": _change_edge("resumeEdge", "Put an edge back into service.", "It gets leases again."),
+        },
         EDGE_PREFIX + "{name}": {"parameters": [_edge_name()], "delete": _remove_edge()},
         **key_paths(),
         **webhook_paths(),
@@ -93,10 +98,11 @@ def _purge() -> Json:
         "summary": "Purge a URL, or with a * at its end every URL that begins so.",
         "description": "Idempotent: sending a purge again is harmless. The body has at most 64 KiB.",
         "security": [{"privateKey": []}],
+        "parameters": [native.AGAIN],
         "requestBody": {"required": True, "content": {"application/json": media, "application/x-www-form-urlencoded": media}},
         "responses": {
             "201": accepted,
-            **faults((*_PURGE_FAULTS, *KEYED, Fault.LOG_UNAVAILABLE)),
+            **faults((*_PURGE_FAULTS, *KEYED, Fault.INVALID_PARAMETER, Fault.IDEMPOTENCY_CONFLICT, Fault.LOG_UNAVAILABLE)),
         },
     }
 
@@ -129,14 +135,19 @@ def _edge_name() -> Json:
 
 
 def _remove_edge() -> Json:
+    summary = "Say that an edge is gone for good: no purge waits for it."
+    return _change_edge("removeEdge", summary, "It is removed. One that fences itself counts until its lease is over.")
+
+
+def _change_edge(operation_id: str, summary: str, done: str) -> Json:
     common = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
     return {
-        "operationId": "removeEdge",
-        "summary": "Say that an edge is gone for good: no purge waits for it.",
+        "operationId": operation_id,
+        "summary": summary,
         "security": [{"privateKey": []}],
         "responses": {
-            "204": {"description": "It is removed. One that fences itself counts until its lease is over.", "headers": common},
-            **native.problems((Fault.NO_SUCH_EDGE, Fault.NOT_ADMIN, *KEYED)),
+            "204": {"description": done, "headers": common},
+            **native.problems((Fault.NO_SUCH_EDGE, Fault.NOT_ADMIN, *KEYED, Fault.RECORDS_UNAVAILABLE)),
         },
     }
 

@@ -34,18 +34,22 @@ def key_paths() -> Json:
     return {
         KEYS_PATH: {
             "get": operation("keys", "All keys that are not revoked.", {"200": listed, **problems(ADMIN_FAULTS)}),
-            "post": operation("createKey", "Make a key.", {"201": created, **problems((*BODY_FAULTS, *ADMIN_FAULTS))}, wanted),
+            "post": operation(
+                "createKey", "Make a key.", {"201": created, **problems((*BODY_FAULTS, *ADMIN_FAULTS, Fault.RECORDS_UNAVAILABLE))}, wanted
+            ),
         },
         KEY_PATH: {
             "parameters": [parameter],
-            "delete": operation("revokeKey", "End a key now.", {"204": ended, **problems((Fault.NO_SUCH_KEY, *ADMIN_FAULTS))}),
+            "delete": operation(
+                "revokeKey", "End a key now.", {"204": ended, **problems((Fault.NO_SUCH_KEY, *ADMIN_FAULTS, Fault.RECORDS_UNAVAILABLE))}
+            ),
         },
         ROLL_PATH: {
             "parameters": [parameter],
             "post": operation(
                 "rollKey",
                 "Make a key with the same rights; the old one ends after the overlap.",
-                {"201": created, **problems((Fault.NO_SUCH_KEY, Fault.KEY_NOT_VALID, *BODY_FAULTS, *ADMIN_FAULTS))},
+                {"201": created, **problems((Fault.NO_SUCH_KEY, Fault.KEY_NOT_VALID, *BODY_FAULTS, *ADMIN_FAULTS, Fault.RECORDS_UNAVAILABLE))},
                 request_body("RollRequest", {"overlap": "24h"}),
             ),
         },

@@ -12,7 +12,7 @@ from agezero.http.attempts import Attempts
 from agezero.http.limiter import RateLimit
 from agezero.http.metrics import HttpMetrics
 from agezero.http.native.routes import Native
-from agezero.keys import KeyStore
+from agezero.keys import KeyRing
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Parts:
 
     config: Config
     native: Native
-    keys: KeyStore
+    keys: KeyRing
     metrics: HttpMetrics
     purge_limit: RateLimit
     status_limit: RateLimit

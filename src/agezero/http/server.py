@@ -43,7 +43,7 @@ class HttpServer:
     def __init__(self, app: ASGIApp, host: str, port: int, certificate: CertificateFiles | None = None, *, by_rsgi: bool = True) -> None:
         self._app: Any = rsgi(app) if by_rsgi else app
         self._interface = Interfaces.RSGI if by_rsgi else Interfaces.ASGINL
-        self._certificate = certificate
+        self.certificate = certificate
         self._host = host
         self._listener = bind(host, port, renewable=certificate is not None)
         self.port: int = self._listener.getsockname()[1]
@@ -98,10 +98,10 @@ class HttpServer:
 
     def _copy(self) -> CertificateFiles | None:
         """Granian ends the whole process if, when it reads them, a certificate and its key don't belong together: so it gets a copy."""
-        if self._certificate is None:
+        if self.certificate is None:
             return None
         copy = contextlib.ExitStack()
-        certificate = copy.enter_context(self._certificate.copied())
+        certificate = copy.enter_context(self.certificate.copied())
         self._copies.append(copy)
         asyncio.get_running_loop().call_later(COPY_S, copy.close)
         return certificate

@@ -29,6 +29,7 @@ import structlog
 
 from agezero.core.purge import Purge
 from agezero.core.selector import Kind, Selector
+from agezero.errors import UserError
 from agezero.ports import Accepted, BelowFloor, IdempotencyConflict, LogUnavailable, Submission
 from agezero.tracing import PARENT
 
@@ -257,7 +258,7 @@ class SqliteLog:
                 last = self._last + len(rows)
                 floor = self._trim(last)
                 self.connection.execute("COMMIT")
-            except sqlite3.Error as error:
+            except Exception as error:  # whatever it is: without this thread all purges would wait for ever
                 with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back already
                     self.connection.execute("ROLLBACK")
                 return _Written(batch, error=error)
@@ -307,7 +308,6 @@ class SqliteLog:
         self.connection.execute("DELETE FROM submission WHERE last <= ?", (floor,))
         self.connection.execute("DELETE FROM trace WHERE seq <= ?", (floor,))
         self.connection.execute("UPDATE log SET floor = ?", (floor,))
-        self.connection.execute(f"PRAGMA incremental_vacuum({TRIM_EVERY})")
         return floor
 
     # Back in the event loop
@@ -348,6 +348,21 @@ class SqliteLog:
             append.done.set_result(outcome)
         else:
             append.done.set_exception(outcome or LogUnavailable("the entry was not written"))
+
+
+def move(connection: sqlite3.Connection, to: str) -> None:
+    """The log goes on elsewhere; :func:`check_here` says so from now on."""
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS moved (to_url TEXT NOT NULL)")
+        connection.execute("INSERT INTO moved VALUES (?)", (to,))
+
+
+def check_here(connection: sqlite3.Connection) -> None:
+    """Raises :class:`UserError` where the log was moved: two logs would give the same ids to different purges."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'moved'").fetchone():
+        (to,) = connection.execute("SELECT to_url FROM moved").fetchone()
+        raise UserError(f"the purge log of this data directory was moved to {to}", f"give --log {to}, or another data directory")
 
 
 def _now_ms() -> int:

@@ -7,14 +7,14 @@ import contextlib
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 import structlog
 
 from agezero.events import Events
-from agezero.ports import LogUnavailable
+from agezero.ports import BoardUnavailable, LogUnavailable
 from agezero.webhooks.messages import GONE, TEST, after, headers, message
 from agezero.webhooks.store import Delivery, Secret, Store, Webhook
 from agezero.webhooks.targets import Answer, Door, check_url
@@ -35,9 +35,11 @@ log = structlog.get_logger()
 
 
 class Webhooks:
-    """One per process, within its event loop."""
+    """One per process, within its event loop. ``turn``: is it this process that tells? Others only do what people ask of them."""
 
-    def __init__(self, store: Store, events: Events, *, allow_private: bool = False, blocked_after_s: float = 30) -> None:
+    def __init__(
+        self, store: Store, events: Events, *, allow_private: bool = False, blocked_after_s: float = 30, turn: Callable[[], bool] = lambda: True
+    ) -> None:
         self.store = store
         self.attempts: Counter[str] = Counter()
         """By what came of them: delivered, retried, failed."""
@@ -48,7 +50,9 @@ class Webhooks:
         self._watch = Watch(store, events, blocked_after_s, now_ms)
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
+        self._turn = turn
         self._door: Door | None = None
+        store.on_change = self._changed.set
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -105,6 +109,9 @@ class Webhooks:
         while True:
             if not self.store.webhooks:
                 await self._until_changed(None)
+            if not self._turn():
+                await asyncio.sleep(IDLE_S)
+                continue
             more = False
             with self._complaining() as trouble:
                 more = await self._watch.look()
@@ -118,7 +125,7 @@ class Webhooks:
             self._changed.clear()
             wait_s: float | None = None
             with self._complaining() as trouble:
-                wait_s = await self._send_due()
+                wait_s = await self._send_due() if self._turn() else IDLE_S
             if trouble:
                 await asyncio.sleep(TROUBLE_S)
             else:
@@ -174,7 +181,7 @@ class Webhooks:
         trouble: list[str] = []
         try:
             yield trouble
-        except (sqlite3.Error, LogUnavailable) as error:
+        except (sqlite3.Error, BoardUnavailable, LogUnavailable) as error:
             trouble.append(str(error))
             log.warning("webhooks are not written down; tried again", error=str(error), retry_s=TROUBLE_S)
 

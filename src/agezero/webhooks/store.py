@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import threading
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ CREATE INDEX IF NOT EXISTS delivery_due ON delivery (next_ms) WHERE next_ms IS N
 CREATE INDEX IF NOT EXISTS delivery_webhook ON delivery (webhook, number);
 CREATE TABLE IF NOT EXISTS edge_told (name TEXT PRIMARY KEY, fenced INTEGER NOT NULL) STRICT;
 """
-_DELIVERY = "id, webhook, event, body, created_ms, state, attempts, next_ms, last_ms, status, said"
+DELIVERY_COLUMNS = "id, webhook, event, body, created_ms, state, attempts, next_ms, last_ms, status, said"
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -100,6 +100,8 @@ class Store:
         connection.executescript(SCHEMA)
         self.webhooks: Mapping[str, Webhook] = {}
         """As they are, in memory."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called in the event loop when somebody else has changed something here."""
         self._reload()
 
     def add(self, url: str, events: Sequence[str], completed: int, now_ms: int) -> Webhook | None:
@@ -123,11 +125,9 @@ class Store:
             webhook = self.webhooks.get(webhook_id)
             if webhook is None:
                 return None
-            ends_ms = now_ms + overlap_ms
-            old = [Secret(s.text, min(ends_ms, s.until_ms or ends_ms)) for s in webhook.secrets]
-            kept = [secret for secret in old if secret.until_ms is not None and secret.until_ms > now_ms]
             new = new_secret()
-            connection.execute("UPDATE webhook SET secrets = ? WHERE id = ?", (_text([new, *kept[:3]]), webhook_id))
+            secrets_now = [new, *rotated(webhook.secrets, overlap_ms, now_ms)]
+            connection.execute("UPDATE webhook SET secrets = ? WHERE id = ?", (_text(secrets_now), webhook_id))
         return new
 
     def stop(self, webhook_id: str, why: str) -> None:
@@ -161,7 +161,7 @@ class Store:
         """The oldest message that is due of each webhook that is not busy."""
         marks = ", ".join("?" * len(busy))
         query = (
-            f"SELECT {_DELIVERY} FROM delivery WHERE number IN "  # noqa: S608 (constants and marks)
+            f"SELECT {DELIVERY_COLUMNS} FROM delivery WHERE number IN "  # noqa: S608 (constants and marks)
             f"(SELECT min(number) FROM delivery WHERE next_ms <= ? AND webhook NOT IN ({marks}) GROUP BY webhook) ORDER BY next_ms LIMIT ?"
         )
         with self._lock:
@@ -201,7 +201,7 @@ class Store:
 
     def deliveries(self, webhook_id: str, limit: int) -> list[Delivery]:
         """The newest first."""
-        query = f"SELECT {_DELIVERY} FROM delivery WHERE webhook = ? ORDER BY number DESC LIMIT ?"  # noqa: S608 (a constant)
+        query = f"SELECT {DELIVERY_COLUMNS} FROM delivery WHERE webhook = ? ORDER BY number DESC LIMIT ?"  # noqa: S608 (a constant)
         with self._lock:
             return [Delivery(*row) for row in self._connection.execute(query, (webhook_id, limit))]
 
@@ -238,6 +238,13 @@ class Store:
     def _reload(self) -> None:
         rows = self._connection.execute("SELECT id, url, events, secrets, created_ms, stopped, completed FROM webhook ORDER BY created_ms, id")
         self.webhooks = {row[0]: _webhook(row) for row in rows}
+
+
+def rotated(old: Sequence[Secret], overlap_ms: int, now_ms: int) -> list[Secret]:
+    """Those of the ``old`` ones that sign beside a new one until the overlap is over."""
+    ends_ms = now_ms + overlap_ms
+    ending = [Secret(secret.text, min(ends_ms, secret.until_ms or ends_ms)) for secret in old]
+    return [secret for secret in ending if secret.until_ms is not None and secret.until_ms > now_ms][:3]
 
 
 def new_secret() -> Secret:

@@ -26,6 +26,8 @@ ANSWER_BYTES_MAX = 1024
 URL_CHARACTERS_MAX = 2048
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_PROTOCOLS = ipaddress.IPv4Network("192.0.0.0/24")
+"""Assigned to protocols; clouds keep metadata there, and older Pythons take most of it for public."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -78,7 +80,7 @@ def is_public(address: Address) -> bool:
             return False
         if address.is_site_local:
             return False
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+    return address.is_global and address not in _PROTOCOLS and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
 class Door:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
+import signal
 import sys
 import threading
 import time
@@ -62,8 +64,7 @@ def top(  # noqa: PLR0913, PLR0917 (each is a flag)
         console = _console()
         console.print(view(first, None, looker.title(), (console.width, LINES)))
     else:
-        with contextlib.suppress(KeyboardInterrupt):
-            looker.live(first, every)
+        looker.live(first, every)
 
 
 class _Looker:
@@ -93,8 +94,8 @@ class _Looker:
         threading.Thread(target=self._look, args=(every_s,), daemon=True).start()
         console = _console()
         try:
-            with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
-                while not pressed(0.2) & ENDS:
+            with _signals() as signals, _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+                while not signals and not pressed(0.2) & ENDS:
                     now, before, trouble = self._now
                     live.update(view(now, before, f"{self.title()} · q ends", (console.width, console.height), trouble), refresh=True)
         finally:
@@ -113,6 +114,18 @@ class _Looker:
                 self._now = (now, before, f"{failure.message}: this is what was known before")
             except Exception as bug:
                 self._now = (now, before, f"this is a bug in agezero: {bug!r}")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Those that have come and end it. Not as a KeyboardInterrupt, which is lost where it is raised in a callback, as of an import."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -146,4 +159,4 @@ def _nothing(wait_s: float) -> set[str]:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console() if lively(sys.stdout) else Console(width=int(os.environ.get("COLUMNS") or COLUMNS), color_system=None)
+    return Console() if lively(sys.stdout) else Console(width=shutil.get_terminal_size((COLUMNS, LINES)).columns, color_system=None)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agezero.cli.top.snapshot import Snapshot, latency_ms
+from agezero.terminal import harmless
 from agezero.wire import Edge, Purge
 
 STYLES = {"leased": "green", "fenced": "bold red", "completed": "green", "pending": "yellow"}
@@ -56,7 +57,7 @@ def _edges(edges: list[Edge]) -> Table:
     table = _table("EDGE", "STATE", "TIER>", "WATERMARK>", "LAG>", "TROUBLE*")
     for edge in edges:
         state = Text(edge.state, STYLES.get(edge.state, "yellow"))
-        table.add_row(Text(edge.name), state, str(edge.tier), f"{edge.watermark:,}", f"{edge.lag:,}", Text(edge.trouble))
+        table.add_row(_text(edge.name), state, str(edge.tier), f"{edge.watermark:,}", f"{edge.lag:,}", _text(edge.trouble))
     return table
 
 
@@ -65,7 +66,7 @@ def _purges(purges: list[Purge], room: int) -> Table:
     for purge in purges:
         at = datetime.fromisoformat(purge.accepted_at).astimezone().strftime("%H:%M:%S")
         took = latency_ms(purge)
-        table.add_row(at, purge.id, Text(purge.state, STYLES[purge.state]), "" if took is None else _duration(took), Text(_what(purge, room)))
+        table.add_row(at, purge.id, Text(purge.state, STYLES[purge.state]), "" if took is None else _duration(took), _text(_what(purge, room)))
     return table
 
 
@@ -96,7 +97,11 @@ def _table(*columns: str) -> Table:
 
 
 def _line(text: str, style: str = "") -> Text:
-    return Text(text, style, no_wrap=True, overflow="ellipsis")
+    return Text(harmless(text), style, no_wrap=True, overflow="ellipsis")
+
+
+def _text(text: str) -> Text:
+    return Text(harmless(text))
 
 
 def _duration(ms: float) -> str:

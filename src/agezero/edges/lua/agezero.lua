@@ -4,7 +4,7 @@
 --   local t = agezero.open("/var/lib/agezero/slots")
 --   t:epoch(authority, target)            the newest purge that matches, as text for the cache key; nil: bypass the cache. Of tags the newest of all counts
 --   t:epoch(authority, target, recall)    the same where recall() knows the tags of what is stored: see agezero_tags.lua
---   t:nonce()                             what the agent wrote last, as text, so that it sees that this very file is read here; nil: no table
+--   t:nonce()                             what the agent wrote last, as text, so that it sees that this very file is read here; nil: no table of this kernel
 --
 -- `authority` is the Host that the client asked for, `target` path and query as they came, raw bytes. Nothing here depends on a server.
 --
@@ -289,7 +289,7 @@ function Table:nonce()
     if not self:live(now) then -- or it would answer for a table that has been replaced
         self:look(now)
     end
-    return self.words and format("%.0f", tonumber(self.words[NONCE]))
+    return self.words and of_this_kernel(self.halves) and format("%.0f", tonumber(self.words[NONCE])) or nil
 end
 
 return { open = open }

@@ -49,7 +49,10 @@ class TableDriver:
         """The boot id. It changes with every start of nginx, and when nginx could not make an invalidation durable."""
         state = await self._call("GET", "/state")
         if state["token"] > self._slots.token:
-            raise DriverFailed(f"the edge obeys a newer agent, token {state['token']}; this one holds {self._slots.token}")
+            raise DriverFailed(
+                f"the edge obeys a newer agent, token {state['token']}; this one holds {self._slots.token}"
+                "\nhint: stop one of the two agents; if there is no other, since the records of the service were lost, restart the cache"
+            )
         self._look_at(state)
         return str(state["boot"])
 
@@ -75,7 +78,7 @@ class TableDriver:
 
     async def install(self, lease: Lease) -> None:
         """Convert the lease to the wall clock that njs can read; it began when it was asked for, not now."""
-        issued_s = time.time() - (time.monotonic() - lease.asked_at_s)
+        issued_s = time.time() - (time.monotonic() - lease.asked_at_s)  # in this order: a pause between the two shortens the lease
         await self._lease(int(issued_s * 1000), int((issued_s + lease.length_s) * 1000))
 
     async def fence(self) -> None:

@@ -92,7 +92,8 @@ function canonicalUrl(r) {
     if (authority === '' || target[0] !== SLASH || target.includes('#')) {
         return '';
     }
-    return authority + canonicalTarget(target);
+    const path = canonicalTarget(target);
+    return path && authority + path;
 }
 
 // "" for what no URL can name. International names arrive here in ASCII, or are refused.
@@ -110,10 +111,10 @@ function canonicalAuthority(given) {
     return port === '' || port === '80' || port === '443' ? host : host + ':' + port;
 }
 
-// `raw`: the bytes of a path with its query.
+// `raw`: the bytes of a path with its query. "" where that is too long to be named.
 function canonicalTarget(raw) {
     if (raw.length > URL_BYTES_MAX) {
-        throw new Error('the request target is too long to be canonical');
+        return '';
     }
     const plain = /[A-Za-z0-9\-._~!$&'()*+,;=:@\/?]/;
     const unreserved = /[A-Za-z0-9\-._~]/;
@@ -127,10 +128,7 @@ function canonicalTarget(raw) {
     const encoded = parts.join('');
     const mark = encoded.indexOf('?');
     const result = mark < 0 ? withoutDotSegments(encoded) : withoutDotSegments(encoded.slice(0, mark)) + encoded.slice(mark);
-    if (result.length > URL_BYTES_MAX) {
-        throw new Error('the request target is too long once encoded');
-    }
-    return result;
+    return result.length > URL_BYTES_MAX ? '' : result;
 }
 
 // A byte as itself where it is one of `allowed`, else percent-encoded.

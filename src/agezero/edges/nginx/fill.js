@@ -61,7 +61,7 @@ function inVain(r) {
     return r.headersIn['AgeZero-Cache'] === 'MISS' && unstored.has(name(r)) ? '1' : '';
 }
 
-// The front's $agezero_url.
+// The front's $agezero_url, where the host is spelled as its key has it.
 function name(r) {
     return r.headersIn['X-Forwarded-Host'] + r.variables.request_uri;
 }

@@ -165,10 +165,10 @@ class EdgeProcess:
             await _death(self._child)
             backoff_s = BACKOFF_MIN_S if clock() - began_s > _STEADY_S else backoff_s
             _log.error("the edge's nginx ended and is started again", said=list(self._said)[-3:], backoff_s=backoff_s)
-            await end(self.files.home, at_once=True)
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(BACKOFF_MAX_S, 2 * backoff_s)
             try:
+                await end(self.files.home, at_once=True)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(BACKOFF_MAX_S, 2 * backoff_s)
                 await self._spawn()
                 self.on_restart()
             except (EdgeUnusable, OSError) as error:

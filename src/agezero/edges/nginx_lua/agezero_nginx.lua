@@ -45,8 +45,10 @@ end
 
 local tags = assert(loadfile(folder .. "/agezero_tags.lua"))(ngx.shared.agezero_tags, table_at, url.tag_hash)
 
+-- A subrequest (SSI, auth_request, mirror) shares its variables with the request that it is for, and with others beside it: whose object
+-- $agezero_object names, nobody can tell by the time it matters. (A background update and a slice don't come here again.)
 local function look_up_of(object)
-    if not object or object == "" or #object > OBJECT_BYTES_MAX then
+    if ngx.is_subrequest or not object or object == "" or #object > OBJECT_BYTES_MAX then
         return nil
     end
     local answer = look_up(function()

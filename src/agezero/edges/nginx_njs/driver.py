@@ -39,9 +39,10 @@ class NginxNjsDriver(TableDriver):
         await super().apply(as_read(purges))
 
     async def fence(self) -> None:
-        """End the lease at once."""
+        """End the lease at once. One that another run of nginx may still have is out of reach."""
         await super().fence()
         self._last.end(self._boot)
+        self._demand_one_run(self._boot)
 
     def _look_at(self, state: dict[str, Any]) -> None:
         size = len(self._slots.table.slots)
@@ -61,7 +62,8 @@ class NginxNjsDriver(TableDriver):
 
     async def _lease(self, issued_ms: int, until_ms: int) -> None:
         self._demand_one_run(self._boot)
-        self._last.begin(self._boot, time.monotonic() + until_ms / 1000 - time.time(), issued_ms, until_ms)
+        until_s = until_ms / 1000 - time.time() + time.monotonic()  # in this order: after a pause between the two more is waited for, not less
+        self._last.begin(self._boot, until_s, issued_ms, until_ms)
         await super()._lease(issued_ms, until_ms)
 
     async def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:

@@ -10,9 +10,9 @@ const records = ngx.shared.agezero_tags;
 
 const OBJECT_BYTES_MAX = 4096;
 
-// The first part of the cache key: "<epoch>t"; "" where the cache must stay out of it.
+// The first part of the cache key: "<epoch>t"; "" where the cache must stay out of it. Asked for once in each location, where the object is named.
 function epoch(r) {
-    const name = nameOf(r);
+    const name = isSubrequest(r) ? '' : nameOf(r);
     const place = name && edge.found(r, r.variables.agezero_url);
     if (!place) {
         return '';
@@ -20,6 +20,12 @@ function epoch(r) {
     const newest = edge.newestIn(place[2].split(','));
     const any = table.get('tags') || 0;
     return (any > newest ? recalled(records.get(name), newest, any) : newest) + 't';
+}
+
+// A subrequest (SSI, auth_request, mirror) shares its variables with the request that it is for, and with others beside it: whose object
+// $agezero_object names, nobody can tell by the time it matters. It came on no connection, so nothing of it was read.
+function isSubrequest(r) {
+    return r.variables.request_length === '0';
 }
 
 // Of the object, in this table. Bytes that are not ASCII may look alike in a string, so two objects could share a record.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h11
 
-from agezero.edges.readers import TableReader
+from agezero.edges.readers import KERNEL_BOOT_ID, TableReader
 from agezero.edges.squid.proof import LOOK_PATH, MARK, NONCE, OTHER, UNREADABLE, digest
 from agezero.ports import DriverFailed
 
@@ -75,7 +75,7 @@ def nonce_in(answer: Answer, table: Path) -> int:
         raise DriverFailed(
             f"Squid's helper cannot read the purge table {table}\n"
             "hint: give Squid's user the right to read the file and to enter its directories, or choose another edges.table; "
-            "then check the path in store_id_program"
+            f"then check the path in store_id_program; the helper must see {KERNEL_BOOT_ID}, too"
         )
     if mark == OTHER:
         raise DriverFailed(f"Squid's helper reads another purge table than {table}\nhint: correct the path in store_id_program, and reload Squid")

@@ -17,7 +17,7 @@ from typing import Any
 import h11
 import msgspec
 
-from agezero.edges.readers import TableReader
+from agezero.edges.readers import KERNEL_BOOT_ID, TableReader
 from agezero.ports import DriverFailed
 
 LOOK_PATH = "/.well-known/agezero-look/"
@@ -99,7 +99,8 @@ def nonce_in(answer: Answer, host: str, table: Path) -> int:
         case _:
             raise DriverFailed(
                 f"the rule for {host} cannot read the purge table {table}\n"
-                "hint: give Traffic Server's user the right to read the file and to enter its directories; then check the path in remap.config"
+                "hint: give Traffic Server's user the right to read the file and to enter its directories; then check the path in remap.config; "
+                f"it must see {KERNEL_BOOT_ID}, too"
             )
 
 

@@ -67,7 +67,10 @@ class VarnishDriver:
         if reply.headers.get("agezero-key") != str(names.key(_TRY)):
             raise DriverFailed(f"this Varnish computes keys in another way: {reply.headers.get('agezero-key')}, expected {names.key(_TRY)}")
         if int(reply.headers.get("agezero-token", "0")) > self._state.token:
-            raise DriverFailed(f"the edge obeys a newer agent, token {reply.headers['agezero-token']}; this one holds {self._state.token}")
+            raise DriverFailed(
+                f"the edge obeys a newer agent, token {reply.headers['agezero-token']}; this one holds {self._state.token}"
+                "\nhint: stop one of the two agents; if there is no other, since the records of the service were lost, restart the cache"
+            )
         if reply.headers["agezero-boot"] != self._boot:
             self._unsettled.clear()  # with all that was stored
             self._places = Places()
@@ -98,7 +101,7 @@ class VarnishDriver:
         now_s = time.monotonic()
         if self._unsettled and now_s - self._unsettled[0].given_s > OVERDUE_S:
             raise DriverFailed(f"purges given {now_s - self._unsettled[0].given_s:.0f} s ago could not be given again yet")
-        issued_s = time.time() - (now_s - lease.asked_at_s)
+        issued_s = time.time() - (time.monotonic() - lease.asked_at_s)  # in this order: a pause between the two shortens the lease
         until_s, young_s = issued_s + lease.length_s, 2 * OVERDUE_S + lease.length_s
         await self._do("/lease", {"AgeZero-Issued": f"{issued_s:.3f}", "AgeZero-Until": f"{until_s:.3f}", "AgeZero-Young": f"{young_s:.3f}"})
 

@@ -2,7 +2,7 @@
 
 Varnish keeps an object under the spelling that was asked for; a purge names the canonical one. So what both sides compute from it, the
 *bones*, leaves out escapes and whatever would have to be escaped: it is the same for each spelling. Two URLs that differ only there share their
-bones, and are purged together. Spellings that this doesn't reach (escapes of unreserved characters, dot segments) are never stored.
+bones, and are purged together. Spellings that this doesn't reach (escapes of unreserved characters, dot segments, fragments) are never stored.
 """
 
 from __future__ import annotations

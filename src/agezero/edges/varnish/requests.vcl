@@ -8,6 +8,11 @@ sub vcl_recv {
     unset req.http.AgeZero-Off;
     unset req.http.AgeZero-Until;
     if (req.restarts == 0) {  # later the URL may be what your own subs have made of it
+#+named
+        if (req.http.AgeZero-Url && req.esi_level == 0) {  # a visitor's: std.rollback would bring it back, and then it were the object's name
+            return (synth(400));
+        }
+#-named
         call agezero_name;
     }
     # The lease is read before anything is looked up: who sees it sees all that was purged before it was given.
@@ -39,9 +44,10 @@ sub agezero_name {
             return;
         }
     }
-    # Escapes of what needs none (%41) and dot segments: no object is kept under them. Escapes in lower case, and characters that ought to be
-    # escaped, are no obstacle: the names of counters and the keys leave them out, and the agent's expressions match either.
-    if (req.url ~ "^/[A-Za-z0-9\-_~!$&'()*+,;=:@/?]*$" || (req.url ~ "^/"
+    # No object is kept under escapes of what needs none (%41), under dot segments, or under a fragment, which an origin may cut off or not. Escapes in
+    # lower case, and characters that ought to be escaped, are no obstacle: the names of counters and the keys leave them out, and the agent's
+    # expressions match either.
+    if (req.url ~ "^/[A-Za-z0-9\-_~!$&'()*+,;=:@/?]*$" || (req.url ~ "^/[^#]*$"
         && req.url !~ "^[^?]*/\.\.?(?:[/?]|$)"
         && req.url !~ "%(?:2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")) {
         set req.http.AgeZero-Url = req.http.Host + req.url;

@@ -18,6 +18,8 @@ from agezero.edges.varnish.vcl import TAG_PLACES, WIDE_PLACES
 
 T = TypeVar("T")
 SETTLE_TICK_S = 0.1
+ROUNDED_S = 0.001
+"""Varnish rounds the time that it tells and the age in a ban, each by half of this. What was fetched so soon after a purge goes as well."""
 URLS_MAX = 300
 """In one ban."""
 TAGS_MAX = 30
@@ -77,7 +79,7 @@ def settling(due: Sequence[Unsettled]) -> Iterator[Command]:
     """What removes the objects that ``due`` names and that are older than it, then empties its places. A soft purge can only be given again."""
     if not due:
         return
-    since = f"{max(entry.since for entry in due):.3f}"
+    since = f"{max(entry.since for entry in due) + ROUNDED_S:.3f}"
     for ban in _bans([entry.command for entry in due]):
         yield Command("/ban", {"AgeZero-Repeat": "1", "AgeZero-Since": since, "AgeZero-Ban": ban})
     for path in ("/soft-urls", "/soft-tags"):

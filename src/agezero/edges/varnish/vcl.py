@@ -12,7 +12,7 @@ PLACES = 8
 """Of recent purges of prefixes, hosts and everything, and as many of tags."""
 PARTS = ("start", "agent", "requests", "fetches")
 """Varnish's subs of one name are joined in their order; no part has one that another has."""
-SAFEGUARDS = frozenset({"counter", "young", "fence", "spelling", "validators", "token", "boot", "foreign"})
+SAFEGUARDS = frozenset({"counter", "young", "fence", "spelling", "validators", "token", "boot", "foreign", "named"})
 
 _COUNTER = "4000000000, 100000000000y"
 """Tokens that never come back: the highest number, as the module truncates to 32 bits, and a period in which none is ever refilled."""

@@ -79,7 +79,9 @@ async def states(journal: Journal, found: PurgeRecord | int, last: str, heartbea
     while not progress.closing:
         detail = journal.detail(found)
         now = state_digest(detail)
-        if now != last:
+        if now != last and await journal.settled(last_seq(found)):
+            detail = journal.detail(found)
+            now = state_digest(detail)
             yield now, detail
             last, due_s = now, clock.time() + heartbeat_s
         if detail.state == "completed":

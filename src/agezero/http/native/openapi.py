@@ -10,8 +10,8 @@ from agezero.http.faults import Fault
 from agezero.http.native.audit import AUDIT_PATH
 from agezero.http.native.events import EVENTS_PATH
 from agezero.http.native.evidence import EVIDENCE_SUFFIX, NAME, VALUE_CHARACTERS_MAX
-from agezero.http.native.parameters import LIMIT_DEFAULT, LIMIT_MAX, WAIT
-from agezero.http.native.purges import EVENTS_SUFFIX, IDEMPOTENCY_CHARACTERS_MAX, PURGE_PREFIX, PURGES_PATH, NativePurge
+from agezero.http.native.parameters import IDEMPOTENCY_CHARACTERS_MAX, LIMIT_DEFAULT, LIMIT_MAX, WAIT
+from agezero.http.native.purges import EVENTS_SUFFIX, PURGE_PREFIX, PURGES_PATH, NativePurge
 from agezero.http.native.streams import HEARTBEAT_S
 
 Json = dict[str, Any]
@@ -83,6 +83,14 @@ def problems(faults: Iterable[Fault]) -> Json:
     return responses
 
 
+AGAIN: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Within 24 hours, the same key and body is the same purge.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_CHARACTERS_MAX, "pattern": "^[!-~]+$"},
+}
+
+
 def _operation(name: str, summary: str, description: str, responses: Json, parameters: Iterable[Json] = ()) -> Json:
     operation: Json = {"operationId": name, "summary": summary, "description": description, "security": [{"privateKey": []}], "responses": responses}
     return {**operation, "parameters": list(parameters)} if parameters else operation
@@ -94,12 +102,6 @@ def _submit() -> Json:
     answer["headers"]["Location"] = {"description": "The purge.", "required": True, "schema": {"type": "string"}}
     answer["headers"]["Idempotency-Replayed"] = {"description": "true: it had been accepted before.", "schema": {"type": "string", "const": "true"}}
     answer["links"] = {"detail": {"operationId": "purgeDetail", "parameters": {"id": "$response.body#/id"}}}
-    again = {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "Within 24 hours, the same key and body is the same purge.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_CHARACTERS_MAX, "pattern": "^[!-~]+$"},
-    }
     operation = _operation(
         "submitPurge",
         "Purge up to 1,000 selectors as one.",
@@ -109,7 +111,7 @@ def _submit() -> Json:
             "201": answer,
             **problems((*_SUBMIT, *KEYED)),
         },
-        [again],
+        [AGAIN],
     )
     body = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/NativePurge"}, "example": example}}}
     return {**operation, "requestBody": body}

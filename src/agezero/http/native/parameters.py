@@ -14,6 +14,7 @@ from agezero.http.faults import Fault, Refused
 
 FIELDS_MAX = 16
 LIMIT_MAX = 200
+IDEMPOTENCY_CHARACTERS_MAX = 255
 LIMIT_DEFAULT = 50
 WAIT = r"^(0\.[1-9]|[1-9]|[1-5][0-9]|60)s$"
 """0.1s to 60s."""
@@ -100,6 +101,16 @@ def header(scope: Scope, name: bytes) -> str | None:
         if each == name:
             return str(value.decode("latin-1")).strip()
     return None
+
+
+def idempotency_key(scope: Scope) -> str:
+    """Empty without one."""
+    key = header(scope, b"idempotency-key")
+    if key is None:
+        return ""
+    if not (key and key.isascii() and key.isprintable()) or " " in key or len(key) > IDEMPOTENCY_CHARACTERS_MAX:
+        raise _wrong(f"the Idempotency-Key is not 1 to {IDEMPOTENCY_CHARACTERS_MAX} printable ASCII characters, no space")
+    return key
 
 
 def _wrong(detail: str) -> Refused:

@@ -22,7 +22,7 @@ from agezero.http.faults import PURGE_BYTES_MAX, Fault, Refused, retry_after
 from agezero.http.gate import Visitor, client_address
 from agezero.http.imagekit import LOG_RETRY_S, STATUS_RETRY_S
 from agezero.http.metrics import HttpMetrics
-from agezero.http.native.parameters import Query, header
+from agezero.http.native.parameters import Query, idempotency_key
 from agezero.http.reply import JSON, Header, Reply
 from agezero.journal import InvalidCursor, Journal, Sees, Wanted
 from agezero.ports import IdempotencyConflict, LogUnavailable, PurgeRecord, StatusUnknown, Submission
@@ -30,7 +30,6 @@ from agezero.ports import IdempotencyConflict, LogUnavailable, PurgeRecord, Stat
 PURGES_PATH = "/v1/purges"
 PURGE_PREFIX = PURGES_PATH + "/"
 EVENTS_SUFFIX = "/events"
-IDEMPOTENCY_CHARACTERS_MAX = 255
 NOTE_CHARACTERS_MAX = 500
 ERRORS_MAX = 100
 LIST = ("state", "tag", "url", "key", "since", "limit", "cursor")
@@ -101,7 +100,7 @@ class Submit:
         if not visitor.key.may_purge():
             raise Refused(Fault.NOT_PERMITTED)
         Query(scope, ())
-        again = _idempotency_key(scope)
+        again = idempotency_key(scope)
         asked = _decoded(await read_body(receive, PURGE_BYTES_MAX, Fault.PURGE_TOO_LARGE))
         plan = self.plan(asked, visitor)
         if asked.dry_run:
@@ -196,15 +195,6 @@ async def find(journal: Journal, request_id: str, visitor: Visitor) -> PurgeReco
 def unknown(error: Exception) -> Refused:
     """The status is not known for the moment."""
     return Refused(Fault.STATUS_UNKNOWN, str(error), retry_after(STATUS_RETRY_S))
-
-
-def _idempotency_key(scope: Scope) -> str:
-    key = header(scope, b"idempotency-key")
-    if key is None:
-        return ""
-    if not (key and key.isascii() and key.isprintable()) or " " in key or len(key) > IDEMPOTENCY_CHARACTERS_MAX:
-        raise Refused(Fault.INVALID_PARAMETER, f"the Idempotency-Key is not 1 to {IDEMPOTENCY_CHARACTERS_MAX} printable ASCII characters, no space")
-    return key
 
 
 def _decoded(body: bytes) -> NativePurge:

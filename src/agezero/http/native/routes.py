@@ -24,7 +24,7 @@ from agezero.http.native.streams import Stream
 from agezero.http.pages import ByMethod
 from agezero.http.traced import traced
 from agezero.journal import Journal
-from agezero.keys import KeyStore
+from agezero.keys import KeyRing
 from agezero.webhooks.service import Webhooks
 
 
@@ -39,7 +39,7 @@ class Native:
 
 
 def native_routes(  # noqa: PLR0913, PLR0917 (the parts)
-    config: Config, native: Native, keys: KeyStore, metrics: HttpMetrics, purge_limit: RateLimit, status_limit: RateLimit, attempts: Attempts
+    config: Config, native: Native, keys: KeyRing, metrics: HttpMetrics, purge_limit: RateLimit, status_limit: RateLimit, attempts: Attempts
 ) -> Iterator[Route]:
     """All of them. Reading counts as reading a status does."""
     journal, reads = native.journal, Gate(keys, status_limit, attempts)

@@ -1,4 +1,7 @@
-"""Answers without an end: events (SSE, the HTML standard §9.2) and exports. Each chunk is made when the reader has taken the one before."""
+"""Answers without an end: events (SSE, the HTML standard §9.2) and exports. Each chunk is made when the reader has taken the one before.
+
+An answer ends with the key that it was asked for with: before each chunk it is looked whether that is still valid.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,7 @@ class Stream:
         headers, chunks = opened
         await send({"type": "http.response.start", "status": 200, "headers": [*headers, (b"x-ik-requestid", request_id), *rate]})
         if scope["method"] != "HEAD":
-            await self._pass_on(chunks, receive, send)
+            await self._pass_on(_while(self._gate.holding(visitor), chunks), receive, send)
         await send({"type": "http.response.body", "body": b""})
 
     async def _pass_on(self, chunks: Chunks, receive: Receive, send: Send) -> None:
@@ -92,6 +95,14 @@ class Stream:
             for result in await asyncio.gather(sending, leaving, return_exceptions=True):
                 if isinstance(result, Exception):
                     _log.info("a stream ended early", call=self._name, why=repr(result))
+
+
+async def _while(holds: Callable[[], bool], chunks: Chunks) -> Chunks:
+    async with contextlib.aclosing(chunks) as all_of_them:  # type: ignore[type-var]
+        async for chunk in all_of_them:
+            if not holds():
+                return
+            yield chunk
 
 
 async def _send_all(chunks: Chunks, send: Send) -> None:
