@@ -10,7 +10,6 @@ import asyncio
 import http.client
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
@@ -25,10 +24,7 @@ from agezero.core.selector import Kind, Selector
 from bench import raw, wrk
 from bench.edges import plain
 from bench.followed import Followed, followed
-from bench.harness import ROOT, Figure, Limit, NotMeasured, Scale, Tick, beside, in_turn, percentile
-
-sys.path.insert(0, str(ROOT / "tests"))  # the caches of the tests
-
+from bench.harness import Figure, Limit, NotMeasured, Scale, Tick, beside, in_turn, percentile
 from support.caches.base import CacheEdge
 from support.programs import find
 

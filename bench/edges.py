@@ -20,8 +20,9 @@ from agezero.edges.nginx.process import EdgeProcess
 from agezero.edges.nginx.settings import EdgeSettings
 from agezero.edges.slots import SlotFile
 from agezero.ports import Lease
-from bench.harness import free_address, process, wait_until
+from bench.harness import process, wait_until
 from bench.service import answers
+from support.ports import free_address
 
 BODY_BYTES = 1024
 HANDBOOK = "sendfile on;"
@@ -90,6 +91,17 @@ async def edge(folder: Path, origin: str, *, epoch_in_key: bool = True) -> Async
         finally:
             await running.stop()
             await driver.aclose()
+
+
+def children(master: int) -> list[int]:
+    """The processes that serve for an nginx."""
+    return [int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if _parent(stat) == master]
+
+
+def _parent(stat: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        return int(stat.read_text().rpartition(")")[2].split()[1])
+    return None
 
 
 def serving_cpu_s(master: int) -> float:

@@ -19,7 +19,7 @@ from bench.harness import Figure, Limit, NotMeasured, Scale, Tick, at_least, bes
 
 CONNECTIONS = 32
 OBJECT = "/photos/2026/summer/cat.jpg"
-_PREFIX_EVERY = 10
+PREFIX_EVERY = 10
 
 
 def parts(scale: Scale) -> int:
@@ -38,8 +38,8 @@ async def _measure(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
             edge(folder / "prefixes", peer.origin) as prefixes,
             edge(folder / "keyless", peer.origin, epoch_in_key=False) as keyless,
         ):
-            await _fill_table(urls, scale.purges_in_table, prefix_every=0)
-            await _fill_table(prefixes, scale.purges_in_table, prefix_every=_PREFIX_EVERY)
+            await fill_table(urls, scale.purges_in_table, prefix_every=0)
+            await fill_table(prefixes, scale.purges_in_table, prefix_every=PREFIX_EVERY)
             served: dict[str, Plain | Edge] = {
                 "handbook": peer,
                 "tuned": tuned,
@@ -49,14 +49,14 @@ async def _measure(scale: Scale, folder: Path, tick: Tick) -> list[Figure]:
                 "plain key": keyless,
             }
             for ours in (empty, urls, prefixes, keyless):
-                await asyncio.to_thread(_store, ours.address)
+                await asyncio.to_thread(store, ours.address)
             used_us: dict[str, list[float]] = {name: [] for name in served}
-            sides = {name: partial(_load, served[name], scale.seconds, used_us[name]) for name in served}
+            sides = {name: partial(load, served[name], scale.seconds, used_us[name]) for name in served}
             samples = await asyncio.to_thread(in_turn, sides, scale.rounds, tick)
     return _figures(samples, used_us, f"{scale.purges_in_table // 1000:,} k")
 
 
-def _load(side: Plain | Edge, seconds: float, used_us: list[float]) -> float:
+def load(side: Plain | Edge, seconds: float, used_us: list[float]) -> float:
     """Hits per second; what one takes of the processor goes to ``used_us``."""
     began_s = serving_cpu_s(side.master)
     rate = wrk.load(f"http://{side.address}{OBJECT}", CONNECTIONS, seconds)
@@ -84,7 +84,7 @@ def _figures(samples: dict[str, list[float]], used_us: dict[str, list[float]], p
     ]
 
 
-def _store(address: str) -> None:
+def store(address: str) -> None:
     """Have the object stored. Raises :class:`NotMeasured` where it then is no hit."""
     connection = http.client.HTTPConnection(address)
     for _ in range(2):
@@ -95,7 +95,7 @@ def _store(address: str) -> None:
         raise NotMeasured(f"{OBJECT} should be a hit, but is: {found}")
 
 
-async def _fill_table(edge: Edge, purges: int, prefix_every: int) -> None:
+async def fill_table(edge: Edge, purges: int, prefix_every: int) -> None:
     """None of them names the object."""
 
     def selector(number: int) -> Selector:

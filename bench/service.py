@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.harness import NotMeasured, free_address, process, wait_until
+from bench.harness import NotMeasured, process, wait_until
+from support.ports import free_address
 
 AGEZERO = Path(sys.executable).with_name("agezero")
 KEY = "private_key_of_the_benchmark"
