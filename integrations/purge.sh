@@ -6,6 +6,15 @@ set -eu
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
 
+# flag NAME VALUE: is it wanted? A word that is neither must not pass for no.
+flag() {
+  case $2 in
+    true) return 0 ;;
+    false) return 1 ;;
+    *) echo "error: $1 is '$2'; expected true or false" >&2; exit 1 ;;
+  esac
+}
+
 # lines WORD TEXT: each line of TEXT as `agezero purge --from-file` reads it
 lines() { printf '%s\n' "$2" | sed -e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' -e '/^$/d' -e "s/^/$1/"; }
 lines '' "${AGEZERO_PURGE_URLS:-}" > "$list"
@@ -16,9 +25,9 @@ lines 'asset ' "${AGEZERO_PURGE_ASSETS:-}" >> "$list"
 if [ -n "${AGEZERO_PURGE_FILE:-}" ]; then cat -- "$AGEZERO_PURGE_FILE" >> "$list"; fi
 
 set -- --from-file "$list" --timeout "${AGEZERO_PURGE_TIMEOUT:-60s}" --note "${AGEZERO_PURGE_NOTE:-}"
-[ "${AGEZERO_PURGE_EVERYTHING:-false}" = true ] && set -- "$@" --everything --yes
-[ "${AGEZERO_PURGE_SOFT:-false}" = true ] && set -- "$@" --soft
-[ "${AGEZERO_PURGE_WAIT:-true}" = true ] && set -- "$@" --wait
+flag AGEZERO_PURGE_EVERYTHING "${AGEZERO_PURGE_EVERYTHING:-false}" && set -- "$@" --everything --yes
+flag AGEZERO_PURGE_SOFT "${AGEZERO_PURGE_SOFT:-false}" && set -- "$@" --soft
+flag AGEZERO_PURGE_WAIT "${AGEZERO_PURGE_WAIT:-true}" && set -- "$@" --wait
 
 code=0
 said=$(agezero purge "$@") || code=$?
