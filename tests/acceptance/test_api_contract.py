@@ -66,6 +66,12 @@ def test_a_form_is_as_good_as_json_and_an_object_called_a_form_is_json(api: Api)
     assert {selector for selector, _ in api.purges.submitted} == {Selector(Kind.URL, "cdn.example.com/site/cat.jpg")}
 
 
+def test_spaces_around_a_url_are_no_part_of_it(api: Api) -> None:
+    assert api.client.post(PURGE, json={"url": f" {URL}  "}).status_code == 201
+    assert api.client.post(PURGE, data={"url": f"{URL} "}).status_code == 201
+    assert {selector for selector, _ in api.purges.submitted} == {Selector(Kind.URL, "cdn.example.com/site/cat.jpg")}
+
+
 def test_further_members_of_the_body_are_ignored(api: Api) -> None:
     assert api.client.post(PURGE, json={"url": URL, "also": [1]}).status_code == 201
 

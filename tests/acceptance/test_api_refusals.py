@@ -80,6 +80,8 @@ def test_what_can_not_be_purged_is_refused_and_leaves_nothing_in_the_log(api: Ap
         ("link=a", Fault.NO_URL),
         ("url=", Fault.INVALID_URL),
         (f"url={URL}&url={URL}", Fault.INVALID_URL),
+        (f"url={URL}?a=1&b=2", Fault.INVALID_URL),  # else ?a=1 would be purged, and called Completed
+        (f"url={URL}?a=1&b", Fault.INVALID_URL),
         ("url=%FF", Fault.INVALID_BODY),
         ("&".join(f"a{i}=1" for i in range(17)), Fault.INVALID_BODY),
     ],

@@ -18,7 +18,8 @@ import pytest
 
 from agezero.edges.nginx.process import running
 from support.history import History
-from support.machine import KEY, Machine, machine, steady_address
+from support.machine import KEY, Machine, machine
+from support.ports import free_address
 from support.service import AGEZERO
 from support.stamped import stamped_origin
 from support.traffic import Traffic, traffic
@@ -30,7 +31,7 @@ DATABASE = "agezero.sqlite3"
 
 def refused(store: Path, *flags: str | Path, env: dict[str, str] | None = None, alone: bool = True, under: Sequence[str] = ()) -> str:
     """``agezero up``, started by the command ``under``, must end by itself, in words; what it says."""
-    addresses = ["--api", steady_address(), "--edge", steady_address()]
+    addresses = ["--api", free_address(), "--edge", free_address()]
     command: list[str | Path] = [*under, AGEZERO, "up", "--data", store, "--origin", NOWHERE, *addresses, *flags]
     done = subprocess.run(
         command, env=os.environ | {"AGEZERO_PRIVATE_KEY": KEY} | (env or {}), capture_output=True, text=True, timeout=ENDS_WITHIN_S, check=False
@@ -282,6 +283,8 @@ def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals, frozen
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_start(tmp_path: Path, number: signal.Signals) -> None:
+    """Six starts of a service, one after the other: over 10 s beside other tests."""
+
     async def act(here: Machine, client: Traffic, history: History) -> None:  # noqa: ARG001
         here.stop()
         for delay_s in (0, 0.05, 0.1, 0.15, 0.2, 0.3):

@@ -12,6 +12,7 @@ from support.seeds import seed_of
 
 
 def test_one_minute(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Over a minute, as its name says: faults need time to meet each other."""
     seed = seed_of(request)
     result = asyncio.run(run(Plan(seed, duration_s=60, data=tmp_path)))
     assert not result.history.violations, f"seed {seed}: {result}\n{result.history.violations[0]}\n{result.output[-3000:]}"
@@ -22,7 +23,10 @@ def test_one_minute(tmp_path: Path, request: pytest.FixtureRequest) -> None:
 
 
 def test_without_the_lease_check_there_are_violations(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """The twin: an edge that was frozen, and went on, answers from its cache if nothing in it forbids that."""
+    """The twin: an edge that was frozen, and went on, answers from its cache if nothing in it forbids that.
+
+    Twelve seconds of faults, and a start and an end around them.
+    """
     seed = seed_of(request)
     plan = Plan(seed, duration_s=12, kinds=("edge frozen",), without="lease_checked", data=tmp_path)
     result = asyncio.run(run(plan))

@@ -16,7 +16,8 @@ from agezero.cli.output import Exit
 from agezero.edges.nginx.process import running
 from support.history import History, Read
 from support.machine import KEY, Machine, machine, signal_all
-from support.service import AGEZERO, Service, free_address, running_service
+from support.ports import free_address
+from support.service import AGEZERO, Service, running_service
 from support.stamped import stamped_origin
 from support.traffic import Traffic, traffic
 
@@ -88,6 +89,7 @@ def test_a_wait_completes_when_the_stopped_edge_is_fenced(tmp_path: Path) -> Non
 
 
 def test_what_changes_is_purged_also_while_the_service_is_away(tmp_path: Path) -> None:
+    """Over 10 s beside other tests: the service is killed and started again, and the watch waits between its tries."""
     site = tmp_path / "site"
     (site / "d").mkdir(parents=True)
     for name in ("kept", "written", "removed", "renamed", "d/index.html"):

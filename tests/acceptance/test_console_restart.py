@@ -9,8 +9,9 @@ from playwright.sync_api import expect
 
 from support.browser import CHROMIUM, running_browser, window
 from support.origin import running_origin
+from support.ports import free_address
 from support.programs import require
-from support.service import free_address, start, stop
+from support.service import start, stop
 from support.waiting import wait_for
 
 KEY = "private_key_of_the_console"

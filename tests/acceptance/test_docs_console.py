@@ -17,9 +17,10 @@ from agezero.config import Config, read_config
 from support.api import ENDPOINT, running_api
 from support.doc_console import Console, blocks, commands
 from support.origin import running_origin
+from support.ports import free_address
 from support.programs import require
 from support.receiver import Receiver, running_receiver
-from support.service import Service, free_address, running_service, start, stop
+from support.service import Service, running_service, start, stop
 from support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]

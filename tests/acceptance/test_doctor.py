@@ -19,21 +19,26 @@ from typing import Any
 import httpx
 import pytest
 
-from agezero.config import Config
+from agezero.config import Config, Log
+from agezero.config.edges import Squid
 from agezero.core.selector import parse_url
 from agezero.database import open_database, prepare
+from agezero.doctor import examine
 from agezero.doctor.alone import alone
 from agezero.edges.nginx.binary import find_nginx
 from agezero.edges.slots import SlotFile
 from agezero.errors import UserError
-from agezero.log.sqlite import SqliteLog
+from agezero.fleet import open_edges, settle_edges
+from agezero.lineage import Lineage
+from agezero.log.sqlite import SqliteLog, move
 from support.caches.all import CACHES
 from support.caches.base import CacheEdge
 from support.clock import ahead
 from support.doctor import command, findings, open_folder, toml
+from support.ports import free_address
 from support.programs import find
 from support.scripted import Reply, ScriptedOrigin
-from support.service import free_address, running_service
+from support.service import running_service
 from support.waiting import wait_for
 
 OWN = [name for name in CACHES if name != "embedded"]
@@ -277,7 +282,10 @@ def service_of(one: Well) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ["varnish", "nginx"])
 def test_the_doctor_costs_no_cache_and_no_lease(well: Callable[[str], Well], origin: ScriptedOrigin, name: str) -> None:
-    """Beside a service that runs and without one: what was stored before is served from the cache all along. Two starts of a service."""
+    """Beside a service that runs and without one: what was stored before is served from the cache all along.
+
+    Two starts of a service. So over 10 s.
+    """
     one, target = well(name), f"/kept-{name}"
     origin.answer(target, Reply(body=b"stored"))
     with service_of(one) as api:
@@ -362,3 +370,36 @@ def test_a_database_older_than_the_edge_is_refused(well: Callable[[str], Well]) 
         asyncio.run(served(one, "/marked"))
     with SlotFile(Path(one.edge.described.table), one.edge.described.slots, 0o644) as table:  # type: ignore[attr-defined]
         table.mark_lineage("")
+
+
+# In a fleet: its ledger would know nothing of a lease that the doctor lends, and call purges complete without that edge
+
+
+def in_a_fleet(home: Path, **settings: Any) -> Config:
+    return Config(data=str(home / "data"), edges=(Squid(name="front", canary=free_address(), table=str(home / "table")),), **settings)
+
+
+def refused(config: Config) -> None:
+    with pytest.raises(UserError, match="the edge front belongs to a fleet") as caught:
+        asyncio.run(examine(config, config.edges[0], print))
+    assert "before its first `agezero agent`" in caught.value.hint
+
+
+def test_the_edge_of_a_fleet_is_refused(home: Path) -> None:
+    refused(in_a_fleet(home, log=Log(url="nats://n1")))
+
+
+def test_the_edge_of_a_fleet_is_refused_also_where_only_a_flag_named_the_log(home: Path) -> None:
+    config = in_a_fleet(home)
+    with prepare(config.data_dir), closing(open_database(config.data_dir)) as connection, open_edges(config) as edges:
+        settle_edges(Lineage(connection), edges)
+        edges[0].state.save(7, "of the fleet's log")
+    refused(config)
+
+
+def test_where_the_log_was_moved_to_a_fleet_there_is_none_to_examine_with(home: Path) -> None:
+    config = in_a_fleet(home)
+    with prepare(config.data_dir), closing(open_database(config.data_dir)) as connection:
+        move(connection, "nats://n1")
+    with pytest.raises(UserError, match="was moved to nats://n1"):
+        asyncio.run(examine(config, config.edges[0], print))

@@ -329,6 +329,15 @@ def test_what_the_origin_is_told(edge: Edge, origin: ScriptedOrigin) -> None:
     assert headers["X-Forwarded-Proto"] == "http"
 
 
+@pytest.mark.parametrize("spelling", ["Site.test", "site.test.", "site.test:443", "site.test:080"])
+def test_what_is_shared_by_all_spellings_of_a_host_names_none_of_them(edge: Edge, origin: ScriptedOrigin, spelling: str) -> None:
+    """Or a visitor could have a link to https://site.test:80/ stored for all."""
+    target = f"/links/{spelling}"
+    origin.answer(target, lambda asked: Reply(body=str(asked.headers["X-Forwarded-Host"]).encode()))
+    assert [edge.get(target, Host=host).text for host in (spelling, "site.test")] == ["site.test"] * 2
+    assert is_hit(edge.get(target, Host="site.test"))
+
+
 def test_an_absolute_form_names_the_authority(edge: Edge, origin: ScriptedOrigin) -> None:
     """Key, look-up and what the origin is told agree, or the cache could be poisoned by a Host that says something else."""
 

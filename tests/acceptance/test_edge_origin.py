@@ -82,6 +82,7 @@ def test_an_origin_that_moves_is_followed(names: NameServer, tmp_path: Path) -> 
 
 
 def test_a_name_that_nobody_knows_yet_is_a_warning(names: NameServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Some 11 s: nginx asks for an unknown name again when its own pause is over."""
     with scripted_origin() as origin, running_edge(f"http://{NAME}:{origin.server_port}", tmp_path) as edge:
         assert "the origin's host is unknown" in capfd.readouterr().out
         assert edge.get("/").status_code == 502

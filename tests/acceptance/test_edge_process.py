@@ -22,8 +22,8 @@ from agezero.edges.nginx.errors import EdgeUnusable, explain
 from agezero.edges.nginx.process import EdgeProcess, end, running
 from agezero.edges.nginx.settings import EdgeSettings
 from support.edge import is_hit, running_edge, status
+from support.ports import free_address
 from support.scripted import ScriptedOrigin
-from support.service import free_address
 from support.waiting import wait_for
 
 
@@ -151,6 +151,23 @@ def test_a_dead_master_is_replaced_with_its_workers(origin: ScriptedOrigin, tmp_
         assert not set(before) & set(running(edge.files.home))
         edge.client.close()
         assert status(httpx.get(edge.url)) == "fwd=bypass; detail=fenced; fwd-status=200"
+
+
+def test_workers_that_do_not_end_in_time_end_no_supervisor(origin: ScriptedOrigin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when they hang in a file system that doesn't answer: nginx is started again once it does."""
+    failures = [EdgeUnusable("nginx does not end")]
+
+    async def stuck(home: Path, *, at_once: bool = False) -> None:
+        if at_once and failures:
+            raise failures.pop()
+        await end(home, at_once=at_once)
+
+    with running_edge(origin.url, tmp_path) as edge:
+        monkeypatch.setattr(process, "end", stuck)
+        master = edge.process.pid
+        os.kill(master or 0, signal.SIGKILL)
+        wait_for(lambda: edge.process.pid not in (None, master), "a new master")
+        assert not failures
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:

@@ -213,6 +213,12 @@ def test_a_fragment_is_not_cached(edge: Edge) -> None:
     assert {edge.ask("/page#part") for _ in range(2)} == {"fwd=bypass; detail=url; fwd-status=200"}
 
 
+@pytest.mark.parametrize("target", ["/" + "x" * 9000, "/" + "|" * 3000], ids=["as it is", "once it is encoded"])
+def test_a_url_that_is_too_long_to_be_purged_is_not_cached(edge: Edge, target: str) -> None:
+    assert {edge.ask(target) for _ in range(2)} == {"fwd=bypass; detail=url; fwd-status=200"}
+    assert edge.client.post(target).status_code == 200, "there is nothing to be invalidated"
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_an_unsafe_method_invalidates_its_url(edge: Edge, origin: ScriptedOrigin, method: str) -> None:
     target = f"/unsafe/{method}"

@@ -85,6 +85,7 @@ def made(example: Path, larder: Larder) -> Callable[[str], EdgeDriver]:
 
 
 def test_its_types_hold(example: Path) -> None:
+    """mypy reads the whole package without a cache: over 10 s beside other tests."""
     use = example.with_name("use.py")
     use.write_text(
         "from agezero.ports import EdgeDriver\nfrom larder import LarderDriver\n\ndriver: EdgeDriver = LarderDriver('http://localhost', 's')\n"

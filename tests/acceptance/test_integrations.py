@@ -162,6 +162,12 @@ def test_a_push_publishes_and_purges_what_changed(service: Service, tmp_path: Pa
     assert purges(service)[0] == before, "another branch is not published"
 
 
+@pytest.mark.parametrize(("name", "value"), [("WAIT", "yes"), ("SOFT", "True"), ("EVERYTHING", "1")])
+def test_a_word_that_is_neither_true_nor_false_does_not_pass_for_no(tmp_path: Path, name: str, value: str) -> None:
+    done = shell([], str(HOME / "purge.sh"), {f"AGEZERO_PURGE_{name}": value, "AGEZERO_PURGE_URLS": "https://a.example/"}, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: AGEZERO_PURGE_{name} is '{value}'; expected true or false\n")
+
+
 @pytest.mark.parametrize("script", ["purge.sh", "git/post-receive"])
 def test_scripts_are_executable_and_plain_sh(script: str) -> None:
     file = HOME / script

@@ -35,6 +35,8 @@ CALLS: dict[tuple[str, str], tuple[str | None, int, object]] = {
     ("GET", "/v1/audit"): ("admin", 200, None),
     ("GET", "/v1/edges"): ("read", 200, None),
     ("DELETE", "/v1/edges/none"): ("admin", 404, None),
+    ("PUT", "/v1/edges/none/drain"): ("admin", 404, None),
+    ("DELETE", "/v1/edges/none/drain"): ("admin", 404, None),
     ("GET", "/v1/keys"): ("admin", 200, None),
     ("POST", "/v1/keys"): ("admin", 201, {"name": "made", "permission": "admin"}),
     ("DELETE", "/v1/keys/none"): ("admin", 404, None),
@@ -196,6 +198,7 @@ KEYED = [call for call in CALLS if CALLS[call][0]]
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(header=GUESSES, call=st.sampled_from(KEYED))
 def test_no_guess_gets_anything(api: Api, header: bytes, call: tuple[str, str]) -> None:
+    """150 guesses, each a connection of its own: some ten seconds, and more beside other tests."""
     response = httpx.request(call[0], api.url + call[1], headers=[(b"authorization", header.strip())], json={"url": INSIDE})
     assert response.status_code in (401, 403)
 

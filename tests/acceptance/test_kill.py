@@ -47,6 +47,7 @@ async def killed_again_and_again(data: Path, seed: int) -> History:
 
 
 def test_no_accepted_purge_is_lost(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Minutes: fifty times the service is killed and started again, under load."""
     seed = seed_of(request)
     history = asyncio.run(killed_again_and_again(tmp_path, seed))
     assert not history.violations, f"seed {seed}: {history.violations[0]}"
@@ -92,6 +93,8 @@ async def scene(data: Path) -> AsyncIterator[Scene]:
 
 
 def test_while_the_service_is_dead_the_edge_bypasses_its_cache(tmp_path: Path) -> None:
+    """Slow: it waits for a lease to end, and for a service to start twice."""
+
     async def play() -> None:
         async with scene(tmp_path) as this:
             orphans = this.here.edge_processes()

@@ -22,6 +22,7 @@ from support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 OPERATING = ROOT / "docs" / "OPERATING.md"
+RUNBOOK = ROOT / "docs" / "RUNBOOK.md"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "agezero.json"
 ALERTS_TEST = Path(__file__).with_name("alerts_test.yml")
@@ -73,6 +74,13 @@ def test_every_metric_has_help_is_documented_and_the_other_way_round(page: str) 
     documented = set(re.findall(r"`(agezero_\w+)", text[text.index("## Metrics") : text.index("### Alerts")]))
     assert {name for name in served(page) if name.startswith("agezero_")} == documented
     assert served(page) == set(re.findall(r"^# HELP (\S+) .+", page, re.MULTILINE))
+
+
+def test_the_runbook_names_metrics_that_exist(page: str) -> None:
+    text = RUNBOOK.read_text()
+    named = set(re.findall(r"`(agezero_\w+)", text[text.index("## Metrics and alerts") :]))
+    assert len(named) > 5
+    assert named <= served(page)
 
 
 def test_prometheus_finds_nothing_to_say_of_the_names(page: str) -> None:
@@ -140,7 +148,7 @@ def _filled(expression: str) -> str:
 
 
 def test_an_edge_that_does_not_answer_shows_and_what_it_held_up_is_counted(tmp_path: Path) -> None:
-    """Pending, lag, blocked, fenced; then the time it took, once."""
+    """Pending, lag, blocked, fenced; then the time it took, once. Over 10 s beside other tests: a driver's patience and a lease have to end."""
 
     async def story(origin: str) -> None:
         async with machine(tmp_path, origin, "[webhooks]\nblocked_after_s = 0.3\n[lease]\nlease_s = 1\nmargin_s = 0.5\n") as here:

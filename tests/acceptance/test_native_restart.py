@@ -22,6 +22,7 @@ async def _until(fact: Callable[[], bool], what: str) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_restart_in_the_middle_of_a_stream_and_of_a_long_poll(tmp_path: Path, how: str) -> None:
+    """Over 10 s beside other tests: a service starts twice, and clients connect again after their pauses."""
     heard: list[Event] = []
 
     async def listen(here: Machine) -> None:

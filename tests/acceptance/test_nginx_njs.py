@@ -155,6 +155,16 @@ def test_a_reload_that_loses_the_table_waits_for_the_lease_of_the_workers_before
             assert rest_of(half).endswith(b"new")
 
 
+def test_fencing_one_run_of_nginx_says_nothing_of_the_one_before(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    """An agent that ends now has to leave that lease to run out."""
+    with running_nginx_njs(origin.url, tmp_path) as edge:
+        served(edge, "/z/w")
+        with reloaded_with_an_empty_table(edge, "/z/w"):
+            edge.call(edge.driver.probe())
+            with pytest.raises(DriverFailed, match="what is left of the one before"):
+                edge.fence()
+
+
 def test_without_that_wait_a_worker_of_before_serves_what_was_purged(origin: ScriptedOrigin, tmp_path: Path) -> None:
     with running_nginx_njs(origin.url, tmp_path) as unsafe:
         origin.answer("/z/w", Reply(body=b"old"))

@@ -150,6 +150,13 @@ def test_a_lease_before_the_table_is_refused(origin: ScriptedOrigin, tmp_path: P
         assert [served(lost, "/z/l")[1] for _ in range(2)] == ["BYPASS"] * 2
 
 
+def test_a_worker_that_cannot_tell_its_kernel_is_found_out(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    """No lease counts for it, so an agent that took it for served would hide that all of its requests bypass."""
+    edit = ("agezero.lua", "/proc/sys/kernel/random/boot_id", "/nowhere")
+    with running_nginx_lua(origin.url, tmp_path, edit=edit, opened=False) as blind, pytest.raises(DriverFailed, match="must see /proc/sys"):
+        blind.open()
+
+
 def test_a_lease_that_was_not_proven_serves_what_was_purged(origin: ScriptedOrigin, tmp_path: Path) -> None:
     """The twin: nginx reads another table, whose lease is a live one, and the agent does not ask whose table it is."""
     with (
@@ -207,6 +214,71 @@ def test_killed_and_started_with_its_disk_it_serves_nothing_purged(origin: Scrip
         origin.answer("/z/k", Reply(body=b"new"))
         assert served(edge, "/z/k") == ("new", "MISS")  # the table and its lease were there all along
         assert served(edge, "/z/k") == ("new", "HIT")
+
+
+# Conditions of the user's own
+
+CONDITION = """
+        location /mine/ {
+            proxy_cache one;
+            proxy_cache_key "$agezero_epoch|$request_uri";
+            proxy_no_cache $cookie_session;
+            include agezero/agezero-location.conf;
+            proxy_pass http://origin;
+        }
+"""
+
+
+def test_a_condition_beside_the_include_counts_as_well(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    with running_nginx_lua(origin.url, tmp_path, more=CONDITION) as edge:
+        assert [edge.get("/mine/x", Cookie="session=1").headers["X-Cache"] for _ in range(2)] == ["MISS"] * 2
+        assert [served(edge, "/mine/x")[1] for _ in range(2)] == ["MISS", "HIT"]
+        edge.fence()
+        assert served(edge, "/mine/x")[1] == "BYPASS"
+
+
+# Inner redirects
+
+REDIRECTED = """
+        location /missing/ {
+            proxy_cache one;
+            proxy_cache_key "$agezero_epoch|$scheme$host$request_uri";
+            include agezero/agezero-location.conf;
+            proxy_intercept_errors on;
+            error_page 404 = /instead$uri;
+            proxy_pass http://origin;
+        }
+        location /instead/ {
+            internal;
+            proxy_cache one;
+            proxy_cache_key "$agezero_epoch|$scheme$host$uri";
+            include agezero/agezero-location.conf;
+            proxy_pass http://origin;
+        }
+"""
+
+
+def redirected_as_the_lease_ends(edge: NginxLuaEdge, origin: ScriptedOrigin, body: bytes) -> str:
+    """The first location still had an epoch, the one it leads to has none."""
+    gate = Gate()
+    origin.answer("/missing/x", Reply(status=404, headers={"Cache-Control": "no-store"}, before_head=gate))
+    origin.answer("/instead/missing/x", Reply(body=body))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(edge.get, "/missing/x")
+        assert gate.reached.wait(30)
+        edge.fence()
+        gate.open.set()
+        return answer.result().text
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["", "without: the verdict of the first location is kept"])
+def test_a_lease_that_ends_before_an_inner_redirect_bypasses(origin: ScriptedOrigin, tmp_path: Path, kept: bool) -> None:
+    edit = ("agezero-http.conf", "    volatile;\n", "") if kept else None
+    with running_nginx_lua(origin.url, tmp_path, more=REDIRECTED, edit=edit) as edge:
+        assert redirected_as_the_lease_ends(edge, origin, b"old") == "old"
+        edge.purge(Selector(Kind.HOST, edge.host))
+        edge.lease()
+        assert redirected_as_the_lease_ends(edge, origin, b"new") == ("old" if kept else "new")
 
 
 # The control path

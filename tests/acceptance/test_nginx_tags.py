@@ -48,6 +48,7 @@ ENGINES = {
             "late": ("agezero_tags.lua", "t:purged(hash) > number", "false"),
             "room": ("agezero-http.conf", "agezero_tags 32m", "agezero_tags 64k"),
             "error": ("agezero_tags.lua", "local hashes = values and", "local hashes = broken.on.purpose and"),
+            "subrequest": ("agezero_nginx.lua", "if ngx.is_subrequest or", "if"),
         },
         NGINX,
     ),
@@ -59,6 +60,7 @@ ENGINES = {
             "late": ("tags.js", "every((hash) => !(", "every((hash) => true || !("),
             "room": ("agezero-http.conf", "zone=agezero_tags:32m", "zone=agezero_tags:64k"),
             "error": ("tags.js", "const number = /^", "broken.on.purpose; const number = /^"),
+            "subrequest": ("tags.js", "isSubrequest(r) ?", "false ?"),
         },
     ),
 }
@@ -269,11 +271,99 @@ class TagRaces:
 
 
 def test_a_purge_of_a_tag_at_any_moment_of_a_fetch(edge: OwnNginxEdge, origin: ScriptedOrigin, request: pytest.FixtureRequest) -> None:
+    """Some 10 s: 200 races, six at a time, each with a slow fetch."""
     seed = seed_of(request)
     races = TagRaces(edge, origin, seed)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(races.run, range(TRIALS)))
     assert races.old == [], f"seed {seed}"
+
+
+# Requests that become others inside nginx
+
+ASKING = """
+        location /asks/ {
+            auth_request /may;
+            proxy_cache one;
+            set $agezero_object "$request_uri";
+            include agezero/agezero-tagged.conf;
+            proxy_pass http://origin;
+        }
+        location = /may {
+            internal;
+            proxy_cache one;
+            set $agezero_object "may";
+            include agezero/agezero-tagged.conf;
+            proxy_pass http://origin;
+        }
+"""
+INCLUDING = """
+        location ~ ^/(?:page|part)/ {
+            ssi on;
+            proxy_cache one;
+            set $agezero_object "$uri";
+            include agezero/agezero-tagged.conf;
+            proxy_pass http://origin;
+        }
+"""
+REDIRECTING = """
+        location /missing/ {
+            proxy_cache one;
+            set $agezero_object "$uri";
+            include agezero/agezero-tagged.conf;
+            proxy_intercept_errors on;
+            error_page 404 = /instead;
+            proxy_pass http://origin;
+        }
+        location = /instead {
+            internal;
+            proxy_cache one;
+            set $agezero_object "$uri";
+            include agezero/agezero-tagged.conf;
+            proxy_pass http://origin;
+        }
+"""
+
+
+def asked_first(edge: OwnNginxEdge, origin: ScriptedOrigin) -> str:
+    """What a page is, of which nginx asks the origin beforehand whether the visitor may see it."""
+    origin.answer("/may", tagged("m", body=b"yes"))
+    origin.answer("/asks/p", tagged("p", body=b"page"))
+    return edge.get("/asks/p").text
+
+
+def test_a_subrequest_is_not_taken_for_the_page_that_it_is_for(engine: Engine, origin: ScriptedOrigin, tmp_path: Path) -> None:
+    with engine.start(origin, tmp_path, more=ASKING) as edge:
+        assert [asked_first(edge, origin) for _ in range(2)] == ["page"] * 2
+
+
+def test_without_that_the_visitor_gets_the_subrequest(engine: Engine, origin: ScriptedOrigin, tmp_path: Path) -> None:
+    with engine.start(origin, tmp_path, "subrequest", more=ASKING) as unsafe:
+        assert asked_first(unsafe, origin) == "yes"
+
+
+def test_what_a_page_includes_is_purged_by_its_own_tags(engine: Engine, origin: ScriptedOrigin, tmp_path: Path) -> None:
+    with engine.start(origin, tmp_path, more=INCLUDING) as edge:
+        origin.answer("/page/p", tagged("page", body=b'<!--# include virtual="/part/p" -->', Content_Type="text/html"))
+        origin.answer("/part/p", tagged("part", body=b"old"))
+        assert [edge.get("/page/p").text for _ in range(2)] == ["old"] * 2
+        edge.purge(tag("part"))
+        origin.answer("/part/p", tagged("part", body=b"new"))
+        assert edge.get("/page/p").text == "new"
+
+
+def test_after_an_inner_redirect_the_tags_of_the_other_object_count(engine: Engine, origin: ScriptedOrigin, tmp_path: Path) -> None:
+    with engine.start(origin, tmp_path, more=REDIRECTING) as edge:
+        edge.purge("/missing/x")
+        origin.answer("/missing/x", tagged("there"))
+        hit(edge, "/missing/x")
+        edge.purge("/missing/x")
+        origin.answer("/missing/x", Reply(status=404, headers={"Cache-Control": "no-store"}))
+        origin.answer("/instead", tagged("instead", body=b"old"))
+        hit(edge, "/missing/x")
+        edge.purge(tag("instead"))
+        origin.answer("/instead", tagged("instead", body=b"new"))
+        assert edge.get("/missing/x").text == "new"
 
 
 # When records are lost, or there is no room for them

@@ -14,6 +14,10 @@ import pytest
 from agezero.config import Config
 from agezero.http.faults import Fault
 from support.api import ENDPOINT, KEY, Api, running_api
+from support.fleet import KEY as FLEET_KEY
+from support.fleet import Client, fleet
+from support.nats import nats_servers
+from support.origin import running_origin
 from support.service import running_service
 from support.waiting import wait_for
 
@@ -33,6 +37,8 @@ SUCCESSES = {
     "audit": 200,
     "edges": 200,
     "edge": 204,
+    "edge-drain": 204,
+    "edge-resume": 204,
     "keys": 200,
     "create-key": 201,
     "roll-key": 201,
@@ -55,6 +61,7 @@ SUCCESSES = {
 def api() -> Iterator[Api]:
     """Under the host that the document's examples name, so that they do what they say."""
     with running_api(Config(endpoints=("https://cdn.example.com",))) as running:
+        running.purges.rejoin = True  # else all that comes after a removal would be answered 404
         yield running
 
 
@@ -69,6 +76,7 @@ def schemathesis(url: str, key: str, folder: Path, *options: str) -> str:
 
 
 def test_schemathesis_finds_no_failure_and_leaves_nothing_out(api: Api, tmp_path: Path) -> None:
+    """Some 20 s: 40 examples of every call that the document describes."""
     said = schemathesis(api.url, KEY, tmp_path, "--max-examples", "40")
     described = {(method, path) for method, path in api.served if not path.startswith(PEOPLE)}
     assert f"Tested: {len(described - STREAMS - ITSELF)}\n" in said
@@ -78,9 +86,26 @@ def test_schemathesis_finds_no_failure_and_leaves_nothing_out(api: Api, tmp_path
 
 
 def test_schemathesis_finds_no_failure_in_a_whole_service(tmp_path: Path) -> None:
-    """`agezero up`, with its edge: the same document, with real purges behind it. Fewer examples: what reads requests is the same code."""
+    """`agezero up`, with its edge: the same document, with real purges behind it. Fewer examples: what reads requests is the same code.
+
+    Over 10 s: every call, in three phases, over HTTP.
+    """
     with running_service(tmp_path) as service:
         schemathesis(service.url, service.key, tmp_path, "--max-examples", "5", "--phases", "examples,fuzzing,stateful")
+
+
+def test_schemathesis_finds_no_failure_in_a_fleet(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """`agezero serve` and `agezero agent`: the same calls, answered by what control nodes share. As few examples, for the same reason.
+
+    Over 10 s: it starts a fleet first.
+    """
+    home = tmp_path_factory.mktemp("fleet")  # short: an edge's sockets are in it
+    with nats_servers(home / "nats") as servers, running_origin() as origin, fleet(home, servers) as made:
+        client = Client(made.node("node"))
+        made.agent("edge", origin.url)
+        client.ready()
+        client.all_leased("edge")
+        schemathesis(client.node.url, FLEET_KEY, tmp_path, "--max-examples", "5", "--phases", "examples,fuzzing,stateful")
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(STREAMS))
@@ -121,7 +146,7 @@ def test_the_document_names_all_that_is_served_and_nothing_else(api: Api) -> Non
     assert described == {(method, path) for method, path in api.served if not path.startswith(PEOPLE)}
     for path in document["paths"]:
         allowed = {method for method, of in described if of == path}
-        response = httpx.request("PUT", api.url + re.sub(r"\{.*?\}", "0" * 24, path))
+        response = httpx.request("PATCH", api.url + re.sub(r"\{.*?\}", "0" * 24, path))
         assert set(response.headers["allow"].split(", ")) - {"HEAD"} == allowed
 
 

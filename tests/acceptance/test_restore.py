@@ -26,6 +26,7 @@ async def twice(call: Callable[[], Awaitable[T | None]]) -> T | None:
 
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 def test_a_restored_part_brings_nothing_back(tmp_path: Path, parts: list[str]) -> None:
+    """Over 10 s beside other tests: three starts of a service, or more."""
     history, store, backup = History(), tmp_path / "store", tmp_path / "backup"
     backup.mkdir()
 

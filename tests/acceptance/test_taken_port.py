@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agezero.edges.nginx.process import running
-from support.service import AGEZERO, free_address
+from support.ports import free_address
+from support.service import AGEZERO
 
 
 @pytest.mark.parametrize(("flag", "said"), [("--api", "cannot listen on {}: address already in use"), ("--edge", "the edge's address {} is in use")])

@@ -16,8 +16,9 @@ from agezero.cli.main import run
 from agezero.cli.output import Exit
 from support.certificates import Authority
 from support.origin import Origin, running_origin
+from support.ports import free_address
 from support.scripted import Gate, Reply, scripted_origin
-from support.service import free_address, start, stop
+from support.service import start, stop
 from support.waiting import wait_for
 
 KEY = "private_key_of_the_tests"

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agezero.app import COLLECTOR_ENV
+from agezero.serving import COLLECTOR_ENV
 from support.collector import Collector, running_collector
 from support.machine import KEY, machine
 from support.origin import running_origin

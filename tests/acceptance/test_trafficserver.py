@@ -117,6 +117,7 @@ def test_a_fetch_that_its_client_broke_off(edge: TrafficServerEdge, origin: Scri
 
 
 def test_purges_at_random_moments_of_short_fetches(edge: TrafficServerEdge, origin: ScriptedOrigin, request: pytest.FixtureRequest) -> None:
+    """Some 10 s: many races, each with a slow fetch."""
     chance = random.Random(seed_of(request))
 
     def race(number: int) -> list[str]:

@@ -17,9 +17,9 @@ from agezero.edges.trafficserver.examine import examine, program_findings
 from agezero.edges.trafficserver.look import LOOK_PATH, digest
 from agezero.ports import DriverFailed
 from support.caches.trafficserver import PROGRAMS, TrafficServerEdge, running_trafficserver
+from support.ports import free_address
 from support.programs import require
 from support.scripted import ScriptedOrigin
-from support.service import free_address
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -177,7 +177,8 @@ def test_nobody_outside_commands(edge: VarnishEdge, origin: ScriptedOrigin) -> N
 
 def test_a_client_cannot_speak_for_the_vcl(edge: VarnishEdge, origin: ScriptedOrigin) -> None:
     edge.fence()
-    spoof = {"AgeZero_Until": "99999999999", "AgeZero_Url": "x/y", "AgeZero_Off": "", "AgeZero_Gone": "1"}
+    assert edge.get("/spoof", AgeZero_Url="x/y").status_code == 400
+    spoof = {"AgeZero_Until": "99999999999", "AgeZero_Off": "", "AgeZero_Gone": "1"}
     assert all(fetched(edge, origin, "/spoof", **spoof) for _ in range(2))
     edge.lease()
     stored(edge, origin, "/spoof", **spoof)

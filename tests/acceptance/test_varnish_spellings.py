@@ -71,9 +71,38 @@ def test_a_spelling_that_cannot_be_purged_is_not_stored(edge: VarnishEdge, origi
         assert origin.count(target) == 2
 
 
+def test_what_is_asked_for_with_a_fragment_is_not_stored(edge: VarnishEdge, origin: ScriptedOrigin) -> None:
+    """An origin cuts it off, or not: under "/f" and "/f#x" may lie the same, and a purge names the first alone."""
+    for _ in range(2):
+        edge.raw("/f#x", edge.host)
+    assert origin.count("/f#x") == 2
+
+
 def test_without_that_rule_the_other_spelling_is_served(origin: ScriptedOrigin, tmp_path: Path) -> None:
     with started(origin, tmp_path, without=("spelling",)) as edge:
         assert spelled_otherwise(edge, origin) == "old"
+
+
+ROLLBACK = "sub vcl_recv { if (req.restarts == 0 && req.http.X-Fails) { std.rollback(req); return (restart); } }"
+
+
+def named_by_a_visitor(edge: VarnishEdge, origin: ScriptedOrigin) -> str:
+    origin.answer("/n", Reply(body=b"old"))
+    edge.get("/n", AgeZero_Url="example.com/other", X_Fails="1")
+    origin.answer("/n", Reply(body=b"new"))
+    edge.purge("/n")
+    return edge.get("/n").text
+
+
+def test_a_visitor_gives_no_object_its_name(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    with started(origin, tmp_path, after=ROLLBACK) as edge:
+        assert named_by_a_visitor(edge, origin) == "new"
+        assert edge.get("/n", AgeZero_Url="example.com/other").status_code == 400
+
+
+def test_without_that_rule_a_visitor_hides_an_object(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    with started(origin, tmp_path, after=ROLLBACK, without=("named",)) as edge:
+        assert named_by_a_visitor(edge, origin) == "old"
 
 
 def test_the_host_in_any_spelling(edge: VarnishEdge, origin: ScriptedOrigin) -> None:

@@ -15,8 +15,9 @@ from agezero.config import Config, Limits, Webhooks
 from agezero.webhooks import messages, targets
 from support.api import ENDPOINT, KEY, Api, running_api
 from support.origin import running_origin
+from support.ports import free_address
 from support.receiver import Receiver, Told, running_receiver
-from support.service import free_address, start, stop
+from support.service import start, stop
 from support.waiting import wait_for
 
 CONFIG = Config(endpoints=(ENDPOINT,), webhooks=Webhooks(allow_private=True, blocked_after_s=0.3), limits=Limits(failed_attempts_per_min=0))
@@ -135,7 +136,7 @@ def test_what_is_held_up_is_told_with_who_holds_it_up_and_then_that_it_is_done(a
 
 def test_an_edge_that_loses_its_lease_and_takes_another_is_told(api: Api, receiver: Receiver) -> None:
     made(api.client, receiver, "edge.fenced", "edge.unfenced")
-    control = api.native.journal.control
+    control = api.control
     wait_for(api.native.webhooks.store.edges_told, "what is told from now on is a change")
     asyncio.run_coroutine_threadsafe(control.leave("edge", control.ledger.members["edge"].record.token), api.loop).result(30)
     (fenced,) = receiver.wait(1, "edge.fenced")
@@ -205,7 +206,7 @@ def test_what_was_not_told_before_a_kill_is_told_after_it_under_the_same_id(tmp_
         process = start(tmp_path, settings, key, flags)
         try:
             with httpx.Client(base_url=f"http://{api}", auth=(key, ""), timeout=30) as client:
-                _wait_until_ready(client)
+                wait_until_ready(client)
                 _, secret = made(client, receiver, "purge.completed", "edge.fenced", "edge.unfenced")
                 receiver.answer = 0
                 purged = client.post("/v1/files/purge", json={"url": f"http://{edge}/a"}).json()["requestId"]
@@ -215,7 +216,7 @@ def test_what_was_not_told_before_a_kill_is_told_after_it_under_the_same_id(tmp_
                 receiver.answer = 204
                 receiver.go.set()
                 process = start(tmp_path, settings, key, flags)
-                _wait_until_ready(client)
+                wait_until_ready(client)
                 second = client.post("/v1/files/purge", json={"url": f"http://{edge}/b"}).json()["requestId"]
                 wait_for(lambda: second in ids(receiver.told), "the service that was started again goes on")
                 again = receiver.wait(2, "purge.completed")[1]
@@ -226,7 +227,7 @@ def test_what_was_not_told_before_a_kill_is_told_after_it_under_the_same_id(tmp_
             stop(process)
 
 
-def _wait_until_ready(client: httpx.Client) -> None:
+def wait_until_ready(client: httpx.Client) -> None:
     def ready() -> bool:
         try:
             return client.get("/readyz").status_code == 200

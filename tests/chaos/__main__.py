@@ -22,7 +22,7 @@ def main() -> int:
     given = parser.parse_args()
     plan = Plan(given.seed, given.minutes * 60, without=given.without)
     print(f"seed {plan.seed}", flush=True)
-    result = asyncio.run(run(plan, _show))
+    result = asyncio.run(run(plan, show))
     print(f"\n{result}")
     for violation in result.history.violations[:_SHOWN_MAX]:
         print(f"violation of {violation}")
@@ -32,7 +32,7 @@ def main() -> int:
     return 1 if result.history.violations else 0
 
 
-def _show(result: Result, passed_s: float) -> None:
+def show(result: Result, passed_s: float) -> None:
     start, end = ("\r", "\033[K") if sys.stdout.isatty() else ("", "\n")
     if end == "\033[K" or round(passed_s) % 10 == 0:
         print(f"{start}{int(passed_s // 60):02}:{int(passed_s % 60):02} {result}", end=end, flush=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from typing import Protocol
 
-from support.history import Purge
-from support.stamped import HANGS_UP, StampedOrigin
-from support.traffic import Traffic
+from support.history import Purge, Read
+from support.stamped import HANGS_UP, Stamp, StampedOrigin
 
 FOLDERS = tuple(f"/chaos/{i}/" for i in range(6))
 PATHS = tuple(f"{folder}{j}.bin" for folder in FOLDERS for j in range(8))
@@ -24,6 +24,16 @@ _PURGE_PAUSE_MAX_S = 0.1
 _READERS_MAX = 300
 _TROUBLE_PAUSE_S = 0.02
 _OLD_PART = 0.05
+
+
+class Traffic(Protocol):
+    """The way to a machine, or to a fleet. No method raises where that is in trouble."""
+
+    async def read(self, path: str, variant: str = "-") -> tuple[Stamp, Read] | None: ...
+
+    async def purge(self, selector: str) -> Purge | None: ...
+
+    async def poll(self, request_id: str) -> bool | None: ...
 
 
 class Clients:

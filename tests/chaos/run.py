@@ -66,7 +66,7 @@ async def run(plan: Plan, report: Callable[[Result, float], None] = lambda *_: N
             try:
                 async with asyncio.TaskGroup() as group:
                     clients = Clients(client, origin, random.Random(f"{plan.seed} clients"), group)
-                    tasks = [*clients.start(), group.create_task(_tell(result, report))]
+                    tasks = [*clients.start(), group.create_task(tell(result, report))]
                     await faults.run(asyncio.get_running_loop().time() + plan.duration_s)
                     await heal(here, result.history)
                     for task in tasks:
@@ -77,7 +77,7 @@ async def run(plan: Plan, report: Callable[[Result, float], None] = lambda *_: N
     return result
 
 
-async def _tell(result: Result, report: Callable[[Result, float], None]) -> None:
+async def tell(result: Result, report: Callable[[Result, float], None]) -> None:
     clock = asyncio.get_running_loop().time
     began_s = clock()
     while True:

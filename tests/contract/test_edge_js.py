@@ -109,6 +109,7 @@ def test_the_epoch_is_the_cores(njs: Njs, selectors: list[Selector], urls: list[
 @EXAMPLES
 @given(st.lists(SELECTORS, max_size=8), st.lists(URLS, min_size=1, max_size=20), st.randoms(use_true_random=False))
 def test_calls_that_overtake_each_other_lose_no_purge(njs: Njs, selectors: list[Selector], urls: list[str], random: Random) -> None:
+    """Some 10 s: each example is compared over HTTP with the njs of a real nginx."""
     njs.call("/compare/clear", {})
     table, calls = EpochTable([0] * SLOTS), []
     for seq, selector in enumerate(selectors, 1):

@@ -360,6 +360,7 @@ def test_a_cache_that_is_gone_is_a_failure_in_words(own: CacheEdge) -> None:
 
 
 def test_a_cache_that_hangs_is_a_failure(own: CacheEdge) -> None:
+    """Some 10 s where a driver is patient for so long."""
     own.freeze()
     try:
         with pytest.raises(DriverFailed):

@@ -167,6 +167,7 @@ def test_another_kernels_lease_is_none(file: SlotFile, reader: LuaReader) -> Non
     assert reader.epoch(b"h", b"/") is not None
     file.readers._write_kernel("0" * 36)
     assert reader.epoch(b"h", b"/") is None
+    assert reader.nonce() is None
 
 
 def test_gates_that_are_being_written_fence(file: SlotFile, reader: LuaReader) -> None:

@@ -21,6 +21,7 @@ from agezero.agent import Agent
 from agezero.audit import Audit
 from agezero.background import background, threads_ended
 from agezero.config import Config
+from agezero.console.ended import EndedHere
 from agezero.console.mount import Console
 from agezero.console.sessions import Sessions
 from agezero.control import Control
@@ -60,6 +61,7 @@ class Api:
     """The first of the fleet, named ``edge``: what applies the purges of the native API."""
     log: SqliteLog
     loop: asyncio.AbstractEventLoop
+    control: Control
     served: frozenset[tuple[str, str]]
     """Method and path of all that is served."""
 
@@ -79,6 +81,7 @@ class _Running:
     stop: asyncio.Event
     native: Native
     log: SqliteLog
+    control: Control
     served: frozenset[tuple[str, str]]
 
 
@@ -115,7 +118,7 @@ def running_api(
             native = Native(Journal(control, past), Audit(rows, past), webhooks)
             stop = asyncio.Event()
             log.start()
-            app = build_application(config, purges, keys, HttpMetrics(), native, partial(Console, Sessions(SECRET, ended)))
+            app = build_application(config, purges, keys, HttpMetrics(), native, partial(Console, Sessions(SECRET, EndedHere(ended))))
             agents = [Agent(name, edge, log, control, MemoryStore(), tier=tier) for name, (edge, tier) in fleet.items()]
             async with threads_ended():
                 async with (
@@ -124,7 +127,7 @@ def running_api(
                 ):
                     for agent in agents:
                         await agent.serving.wait()
-                    running.append(_Running(server.port, asyncio.get_running_loop(), stop, native, log, app.served))
+                    running.append(_Running(server.port, asyncio.get_running_loop(), stop, native, log, control, app.served))
                     control.started = True
                     started.set()
                     await stop.wait()
@@ -138,7 +141,7 @@ def running_api(
     it, (edge, _) = running[0], next(iter(fleet.values()), (MemoryEdge(), 0))
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{it.port}", auth=(KEY, ""), timeout=30) as client:
-            yield Api(f"http://127.0.0.1:{it.port}", purges, keys, client, it.native, edge, it.log, it.loop, it.served)
+            yield Api(f"http://127.0.0.1:{it.port}", purges, keys, client, it.native, edge, it.log, it.loop, it.control, it.served)
     finally:
         it.loop.call_soon_threadsafe(it.stop.set)
         thread.join(30)

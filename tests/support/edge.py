@@ -20,7 +20,7 @@ from agezero.edges.nginx.process import EdgeProcess
 from agezero.edges.nginx.settings import EdgeSettings
 from agezero.edges.slots import SlotFile
 from agezero.ports import Lease
-from support.service import free_address
+from support.ports import free_address
 
 T = TypeVar("T")
 CALL_S = 60

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from agezero.edges.nginx.process import end, running
+from support.ports import free_address
 from support.service import AGEZERO, start, stop
 from support.wire import Broken, Wire
 
@@ -22,8 +21,6 @@ KEY = "private_key_of_the_tests"
 POLL_S = 0.01
 _READY_TIMEOUT_S = 0.5
 _UNSAFE = Path(__file__).with_name("unsafe.py")
-_STEADY_PORTS = range(18_000, 32_000)
-"""Below those that the kernel gives to clients: an address must still be free when the service comes back to it."""
 
 
 class Machine:
@@ -32,7 +29,7 @@ class Machine:
     def __init__(self, data: Path, origin: str, config: str = "", without: str = "") -> None:
         self.data = data
         self.config = config
-        self.api, self.edge = steady_address(), steady_address()
+        self.api, self.edge = free_address(), free_address()
         self.home = (data / "store" / "edge").resolve()
         self._flags = ["--origin", origin, "--api", self.api, "--edge", self.edge]
         self._command: list[str | Path] = [sys.executable, "-P", _UNSAFE, without] if without else [AGEZERO]
@@ -138,15 +135,6 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-def steady_address() -> str:
-    """``127.0.0.1:PORT`` that no outgoing connection takes while nobody listens there."""
-    for port in random.sample(_STEADY_PORTS, 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return f"127.0.0.1:{port}"
-    raise AssertionError("no free port")
 
 
 def _limit(pid: int, bytes_max: int) -> None:

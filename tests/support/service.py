@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from support.origin import Origin, running_origin
+from support.ports import free_address
 from support.waiting import wait_for
 
 AGEZERO = Path(sys.executable).with_name("agezero")
@@ -49,7 +48,7 @@ def running_service(data: Path, *, key: str = "private_key_of_the_tests", config
     api, edge = free_address(), free_address()
     process = start(data, config, key, ["--origin", origin.url, "--api", api, "--edge", edge])
     try:
-        _wait_until_ready(f"http://{api}", process, data)
+        wait_until_ready(f"http://{api}", process, data)
         yield Service(f"http://{api}", f"http://{edge}", key, origin, data, process)
     finally:
         stop(process)
@@ -82,19 +81,7 @@ def stop(process: subprocess.Popen[bytes]) -> int:
         return process.wait()
 
 
-_PORTS = range(10_000, 32_000)
-
-
-def free_address() -> str:
-    """``127.0.0.1:PORT`` with a port that was free just now, and that no outgoing connection takes: below the range that those come from."""
-    while True:
-        port = secrets.choice(_PORTS)
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return f"127.0.0.1:{port}"
-
-
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], data: Path) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], data: Path) -> None:
     def ready() -> bool:
         if process.poll() is not None:
             raise AssertionError(f"agezero up ended with {process.returncode}:\n{_output(data)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,3 +21,12 @@ def wait_for(probe: Callable[[], T | None], what: str, deadline_s: float = 30) -
         if time.monotonic() > end_s:
             raise TimeoutError(f"not within {deadline_s} s: {what}")
         time.sleep(POLL_S)
+
+
+async def until(probe: Callable[[], object], what: str, deadline_s: float = 30) -> None:
+    """Like :func:`wait_for`, within an event loop."""
+    end_s = time.monotonic() + deadline_s
+    while not probe():
+        if time.monotonic() > end_s:
+            raise TimeoutError(f"not within {deadline_s} s: {what}")
+        await asyncio.sleep(POLL_S)

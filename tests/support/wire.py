@@ -51,7 +51,7 @@ class Wire:
         connection = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                connection = self._idle.pop() if self._idle else await self._connect()
+                connection = self._kept() or await self._connect()
                 answer = await connection.exchange(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
         except (OSError, asyncio.IncompleteReadError) as error:  # TimeoutError is an OSError
             _close(connection)
@@ -70,6 +70,15 @@ class Wire:
         while self._idle:
             self._idle.pop().writer.close()
         await asyncio.sleep(0)  # a transport closes itself in the next turn of the loop
+
+    def _kept(self) -> Connection | None:
+        """One that the service has not closed meanwhile: it does so with those that are idle for long."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.reader.at_eof():
+                return connection
+            _close(connection)
+        return None
 
     async def _connect(self) -> Connection:
         host, _, port = self._address.rpartition(":")

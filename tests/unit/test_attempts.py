@@ -72,6 +72,16 @@ def test_a_key_that_was_accepted_before_passes_even_when_another_was_made() -> N
     assert desk.attempt(right) is Fault.WRONG_KEY
 
 
+def test_a_key_that_was_accepted_at_one_call_passes_at_every_other() -> None:
+    desk = Desk()
+    right = desk.keys.create("web", Permission.READ)
+    assert desk.attempt(right) is None
+    for i in range(3):
+        desk.attempt(f"wrong_{i}")
+    other = Gate(desk.keys, RateLimit(MemoryStorage(), "status", 10), desk.attempts)
+    assert other.recognise(header(right), NOW_S, HERE).key.name == "web"
+
+
 def test_every_failure_is_told_and_counted_but_one_without_a_key_is_no_guess() -> None:
     desk = Desk()
     for _ in range(5):

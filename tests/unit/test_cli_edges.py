@@ -40,10 +40,28 @@ def test_edges_are_listed_in_columns(capsys: Capture) -> None:
     ]
 
 
+@pytest.mark.usefixtures("api")
+def test_on_a_terminal_the_columns_have_names(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    capsys.readouterr()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run(["edges"]) == Exit.OK
+    assert capsys.readouterr().out.splitlines()[0].split() == ["NAME", "STATE", "TIER", "WATERMARK", "LAG", "DOES", "TROUBLE"]
+
+
 def test_an_edge_is_removed(api: Api, capsys: Capture) -> None:
     assert run(["edges", "remove", "front"]) == Exit.OK
     assert api.purges.fleet == FLEET[:1]
     assert "front is removed" in capsys.readouterr().err
+
+
+def test_an_edge_is_drained_and_put_back(api: Api, capsys: Capture) -> None:
+    assert run(["edges", "drain", "front"]) == Exit.OK
+    assert api.purges.fleet[1].state == "draining"
+    assert run(["edges", "drain", "front", "--undo"]) == Exit.OK
+    assert api.purges.fleet[1].state == "leased"
+    assert "front is in service again" in capsys.readouterr().err
+    assert run(["edges", "drain", "frnt"]) == Exit.REFUSED
 
 
 def test_an_unknown_edge_is_said(api: Api, capsys: Capture) -> None:
@@ -57,5 +75,6 @@ def test_who_may_not_purge_everything_may_not_remove_an_edge(api: Api) -> None:
     for key in keys:
         assert httpx.get(f"{api.url}/v1/edges", auth=(key, "")).status_code == 200
         assert httpx.delete(f"{api.url}/v1/edges/front", auth=(key, "")).status_code == 403
+        assert httpx.put(f"{api.url}/v1/edges/front/drain", auth=(key, "")).status_code == 403
     assert httpx.get(f"{api.url}/v1/edges").status_code == 401
     assert api.purges.fleet == FLEET

@@ -13,7 +13,7 @@ from agezero.cli.main import run
 from agezero.cli.output import CommandFailed, Exit
 from agezero.cli.times import seconds
 from agezero.database import open_database
-from agezero.keys import Denial, Key, KeyStore
+from agezero.keys import Denial, Key, KeyStore, Permission
 
 Capture = pytest.CaptureFixture[str]
 
@@ -39,7 +39,7 @@ def test_a_key_lives_and_ends(tmp_path: Path, capsys: Capture) -> None:
     assert verify(tmp_path, text, 3601) is Denial.EXPIRED
 
     assert keys(tmp_path, "list") == Exit.OK
-    assert re.fullmatch(rf"{key.id}  purge  valid     \d{{4}}-\S+Z  web  https://cdn.example.com\n", capsys.readouterr().out)
+    assert re.fullmatch(rf"{key.id}  purge  valid  \d{{4}}-\S+Z  web  https://cdn.example.com\n", capsys.readouterr().out)
     assert keys(tmp_path, "disable", key.id) == Exit.OK
     assert verify(tmp_path, text) is Denial.DISABLED
     assert keys(tmp_path, "enable", key.id) == Exit.OK
@@ -72,6 +72,33 @@ def test_a_data_directory_that_is_not_there_is_not_made(tmp_path: Path, capsys: 
 def test_an_endpoint_that_is_no_url(tmp_path: Path, capsys: Capture) -> None:
     assert keys(tmp_path, "create", "web", "--endpoint", "cdn.example.com") == Exit.FAILED
     assert "the endpoint 'cdn.example.com' is not valid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "count"), [("", "0"), ("x" * 201, "201")])
+def test_a_name_is_given(tmp_path: Path, name: str, count: str, capsys: Capture) -> None:
+    assert keys(tmp_path, "create", name) == Exit.FAILED
+    assert f"the key's name has {count} characters; expected 1 to 200" in capsys.readouterr().err
+
+
+def test_a_key_is_listed_in_a_line_whatever_its_name_and_end(tmp_path: Path, capsys: Capture) -> None:
+    with closing(open_database(tmp_path)) as connection:
+        KeyStore(connection).make("two\nlines", Permission.READ, None, 10**15)
+    assert keys(tmp_path, "list") == Exit.OK
+    assert re.fullmatch(r"\w{8}  read  valid  9999-12-31T23:59:59Z  two lines\n", capsys.readouterr().out)
+
+
+def test_a_key_lasts_ten_years_at_most(tmp_path: Path, capsys: Capture) -> None:
+    assert keys(tmp_path, "create", "web", "--expires-in", "3661d") == Exit.USAGE
+    assert "'3661d' is too long" in capsys.readouterr().err
+    assert keys(tmp_path, "create", "web", "--expires-in", "3660d") == Exit.OK
+
+
+def test_a_database_that_takes_nothing_is_no_bug(tmp_path: Path, capsys: Capture) -> None:
+    assert keys(tmp_path, "list") == Exit.OK
+    with closing(open_database(tmp_path)) as connection:
+        connection.execute("CREATE TRIGGER full BEFORE INSERT ON keys BEGIN SELECT RAISE(ABORT, 'attempt to write'); END")
+    assert keys(tmp_path, "create", "web") == Exit.FAILED
+    assert "agezero.sqlite3 cannot be used: attempt to write\nhint: " in capsys.readouterr().err
 
 
 def test_times() -> None:

@@ -30,8 +30,17 @@ def test_version() -> None:
 def test_help_names_every_command(capsys: Capture) -> None:
     assert run(["--help"]) == run([]) == Exit.OK
     said = capsys.readouterr().out
-    for command in ("up", "demo", "purge", "status", "keys"):
+    for command in ("up", "serve", "agent", "demo", "purge", "status", "keys"):
         assert re.search(rf"^  {command}\b", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["doctor", "edge-config"])
+def test_the_embedded_edge_needs_neither(command: str, tmp_path: Path) -> None:
+    (tmp_path / "agezero.toml").write_text('[edge]\nname = "paris"\n')
+    ran = subprocess.run([AGEZERO, command, "paris", "--config", tmp_path / "agezero.toml"], capture_output=True, text=True, check=False)
+    assert ran.returncode == Exit.FAILED
+    assert "error: 'paris' is the embedded edge" in ran.stderr
+    assert "hint: nothing is to be done for it" in ran.stderr
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -99,6 +108,16 @@ def test_a_reader_that_goes_away_hears_nothing_more() -> None:
         assert process.wait(30) == Exit.FAILED
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["status", "\udcff"], ["edges", "remove", "\udcff"], ["purge", "https://a/b", "--note", "\udcff"], ["keys", "create", "\udcff", "--data"]],
+)
+def test_an_argument_that_is_not_utf_8_is_named(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setenv("AGEZERO_PRIVATE_KEY", "a" * 20)
+    assert run(arguments + [str(tmp_path)] * (arguments[-1] == "--data")) == Exit.USAGE
+    assert capsys.readouterr().err == "error: the argument b'\\xff' is not valid UTF-8\n"
+
+
 def test_every_exit_code_is_documented() -> None:
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE.read_text(), re.MULTILINE)}
     assert codes == set(Exit)
@@ -136,3 +155,10 @@ def test_main_ends_with_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         main.main()
     assert caught.value.code == Exit.USAGE
+
+
+def test_one_machine_loads_nothing_of_nats() -> None:
+    code = (
+        "import sys, agezero.app, agezero.cli.main; sys.exit(', '.join(name for name in sys.modules if name.split('.')[0] in ('nats', 'nkeys')) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -44,6 +45,25 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
             assert output.painted("x", "bad") == "x"
     monkeypatch.setattr("sys.stderr", io.StringIO())
     assert output.painted("x", "bad") == "x"
+
+
+def test_what_somebody_else_wrote_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b[2Jb\x9b1Ac\x00\r\x1b]0;d\x07 \u00e9\t"
+    output.data(hostile)
+    output.note(hostile)
+    output.table(("name", "id"), [[hostile, "x"]])
+    said = capsys.readouterr()
+    assert not set("\x00\x07\r\x1b\x9b") & set(said.out + said.err)
+    assert said.err == "a\\x1b[2Jb\\x9b1Ac\\x00\\x0d\\x1b]0;d\\x07 \u00e9\t\n"
+
+
+def test_json_stays_json_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    notes = ["\u00e9", "a\x7fb\x9b2J\u00e9", "a\x1b\x00\n\\x"]
+    output.json_lines({"note": note} for note in notes)
+    said = capsys.readouterr().out
+    assert [json.loads(line)["note"] for line in said.splitlines()] == notes
+    assert not set("\x7f\x9b\x1b\x00") & set(said)
+    assert "\u00e9" in said.splitlines()[0]
 
 
 def test_a_bar_names_who_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,7 @@ def test_a_refusal_says_what_the_service_said(api: Api, capsys: Capture) -> None
     assert said.err.startswith(
         "error: Your private API key may not purge all of that. (HTTP 403)\n  urls/0: the url 'other.example.com/' is not under"
     )
+    assert "--endpoint" in said.err, "it may be the service that has to know the host"
     assert run(["status", "nonsense"]) == Exit.REFUSED
     assert run(["purge", URL, "--key", "private_wrong_wrong_wrong"]) == Exit.REFUSED
     assert "private_wrong" not in capsys.readouterr().err
@@ -134,6 +135,39 @@ def test_nobody_there(api: Api, capsys: Capture) -> None:  # noqa: ARG001
     assert "hint: is `agezero up` running there?" in said
 
 
+class _Ending(BaseHTTPRequestHandler):
+    """Accepts a purge and is gone."""
+
+    def do_POST(self) -> None:
+        body = b'{"id":"%b","mode":"hard","selectors":[],"warnings":[]}' % (b"5" * 24)
+        self.send_response(201)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("more", "out"), [([], f"{'5' * 24} Pending\n"), (["--json"], f'{{"id":"{"5" * 24}","state":"pending"}}\n')])
+def test_a_purge_whose_service_goes_away_meanwhile_is_told_all_the_same(api: Api, more: list[str], out: str, capsys: Capture) -> None:  # noqa: ARG001
+    with HTTPServer(("127.0.0.1", 0), _Ending) as service:
+
+        def serve() -> None:
+            service.handle_request()
+            service.server_close()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        command = ["purge", URL, "--wait", "--timeout", "0.4", "--url", f"http://127.0.0.1:{service.server_port}", *more]
+        assert run(command) == Exit.UNREACHABLE
+        serving.join()
+    said = capsys.readouterr()
+    assert said.out == out
+    assert f"the purge is accepted; it goes on; `agezero status {'5' * 24} --wait`" in said.err
+    assert "error: no answer from" in said.err
+
+
 class _Website(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = b"<html>"
@@ -155,7 +189,7 @@ def test_somebody_else_there(api: Api, capsys: Capture) -> None:  # noqa: ARG001
     assert "not as the purge API does" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["nonsense", "http://[", "ftp://127.0.0.1"])
+@pytest.mark.parametrize("url", ["nonsense", "127.0.0.1:80", "ftp://a", "http://["])
 def test_an_address_that_is_no_url(api: Api, url: str, capsys: Capture) -> None:  # noqa: ARG001
-    assert run(["purge", URL, "--url", url]) in (Exit.FAILED, Exit.UNREACHABLE)
+    assert run(["purge", URL, "--url", url]) == Exit.FAILED
     assert "hint: " in capsys.readouterr().err

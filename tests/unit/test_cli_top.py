@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -28,7 +29,7 @@ from agezero.cli.top.view import view
 from agezero.control import EdgeView
 from agezero.wire import Edge, Named, Purge
 from support.api import ENDPOINT, KEY, Api, running_api
-from support.service import free_address
+from support.ports import free_address
 from support.waiting import wait_for
 
 AGEZERO = Path(sys.executable).with_name("agezero")
@@ -93,11 +94,13 @@ def test_it_shows_the_fleet_and_a_purge_as_it_comes_and_q_ends_it(api: Api) -> N
         assert here.process.wait(60) == Exit.OK
 
 
-def test_ctrl_c_ends_it(api: Api) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it(api: Api, number: signal.Signals) -> None:
     with screen(api.url) as here:
         here.shows("q ends")
-        here.process.send_signal(signal.SIGINT)
+        here.process.send_signal(number)
         assert here.process.wait(60) == Exit.OK
+        wait_for(lambda: here.text and here.raw.endswith(b"\x1b[?25h\x1b[?1049l"), "the cursor is shown, and what was on the screen before")
 
 
 def test_a_service_that_goes_away_is_said_and_what_was_known_is_still_shown() -> None:
@@ -130,6 +133,15 @@ def test_without_a_terminal_it_prints_what_is_now(api: Api, monkeypatch: pytest.
     assert run(["top"]) == Exit.UNREACHABLE
 
 
+@pytest.mark.parametrize("columns", ["", "0", "-1", "wide"])
+def test_a_width_that_is_none_is_eighty(api: Api, monkeypatch: pytest.MonkeyPatch, capsys: Capture, columns: str) -> None:
+    monkeypatch.setenv("AGEZERO_URL", api.url)
+    monkeypatch.setenv("AGEZERO_PRIVATE_KEY", KEY)
+    monkeypatch.setenv("COLUMNS", columns)
+    assert run(["top", "--once"]) == Exit.OK
+    assert max(map(len, capsys.readouterr().out.splitlines())) == 80
+
+
 def _edge(number: int, state: str = "leased") -> Edge:
     return Edge(f"edge-with-quite-a-long-name-{number:04}", state, 0, 123_456_789 + number, 1_234, (), "a long story [/red] of trouble " * 4)
 
@@ -156,6 +168,15 @@ def test_nothing_is_wider_or_higher_than_the_screen(width: int, height: int) -> 
         assert any("0077" in line or "fenced" in line for line in lines)
         assert "p50 1.5 s, p99 1.5 s" in captured.get()
         assert "99.0 purges/s" in captured.get()
+
+
+def test_a_hostile_note_does_nothing_to_the_terminal() -> None:
+    hostile = msgspec.structs.replace(_purge(1, "pending"), note="\x1b[2J", selectors=[])
+    edge = msgspec.structs.replace(_edge(1), trouble="\x1b]0;x\x07")
+    shown = io.StringIO()
+    Console(file=shown, width=200, color_system=None).print(view(Snapshot(0, [edge], [hostile], []), None, "title", (200, 30)))
+    assert not set("\x1b\x07") & set(shown.getvalue())
+    assert "(\\x1b[2J)" in shown.getvalue()
 
 
 def test_an_empty_service_says_what_to_do_first() -> None:

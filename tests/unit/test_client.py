@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from agezero.config import Config, Limits
 from agezero.control import EdgeView
 from agezero.wire import ProblemDetails, PurgeDetail
 from support.api import ENDPOINT, KEY, Api, running_api
-from support.service import free_address
+from support.ports import free_address
 
 URL = f"{ENDPOINT}/cat.jpg"
 
@@ -57,6 +58,15 @@ def test_a_purge_waits_until_it_is_proven(client: Client) -> None:
     assert purge.warnings
     assert purge.status() == purge.wait() == client.status(purge.id)
     assert (purge.status().state, purge.status().note) == ("completed", "why")
+
+
+@pytest.mark.parametrize("name", ["urls", "prefixes", "tags", "hosts", "assets"])
+def test_one_text_is_not_purged_letter_by_letter(client: Client, api: Api, name: str) -> None:
+    head = api.log.head
+    with pytest.raises(ClientError, match=f"{name} is one text; expected a list") as caught:
+        client.purge(**{name: "abc"})  # type: ignore[arg-type]
+    assert caught.value.hint == f"write {name}=['abc']"
+    assert api.log.head == head
 
 
 def test_a_dry_run(client: Client, api: Api) -> None:
@@ -100,8 +110,25 @@ def test_errors_are_typed_and_say_what_to_do(client: Client, api: Api) -> None:
         Client("http://127.0.0.1:port", KEY)
     with Client(f"http://{free_address()}", KEY) as nobody, pytest.raises(Unreachable, match="no answer"):
         nobody.edges()
-    with Client("nonsense", KEY) as nobody, pytest.raises(Unreachable):
-        nobody.edges()
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "127.0.0.1:8080", "localhost:8080", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999", "http://[::1", ""]
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_url_that_is_none_is_said_at_once_and_not_waited_for(kind: type, url: str) -> None:
+    with pytest.raises(ClientError, match="is not a URL") as caught:
+        kind(url, KEY)
+    assert not isinstance(caught.value, Unreachable)
+    assert "http://127.0.0.1:8080" in caught.value.hint
+
+
+@pytest.mark.parametrize("key", ["private_\udcff", "private_\u00e9", "private_a\n", "private_a b", "private_a:"])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_key_that_can_be_none_is_said_at_once(kind: type, key: str) -> None:
+    with pytest.raises(ClientError, match="the private key holds a character that no key has") as caught:
+        kind("http://127.0.0.1:8080", key)
+    assert key not in str(caught.value)
 
 
 def test_too_often_for_longer_than_there_is_time() -> None:
@@ -164,14 +191,42 @@ def test_a_purge_is_sent_again_after_a_lost_connection_under_the_same_idempotenc
     assert keys[0] == keys[1]
 
 
-def test_somebody_else_answers() -> None:
+@contextlib.contextmanager
+def somebody_else(more: bytes = b"") -> Iterator[str]:
+    """The URL of a site that answers once."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>"
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n" + more + b"\r\n<html>"
         peer = threading.Thread(target=_hang_up, args=(listener, [answer], []))
         peer.start()
-        with Client(f"http://127.0.0.1:{listener.getsockname()[1]}", KEY) as client, pytest.raises(NotTheService, match="answered 200"):
-            client.edges()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         peer.join(30)
+
+
+def test_somebody_else_answers() -> None:
+    with somebody_else() as url, Client(url, KEY) as client, pytest.raises(NotTheService, match="answered 200"):
+        client.edges()
+
+
+def test_a_page_is_no_stream_of_events() -> None:
+    async def first(url: str) -> None:
+        async with AsyncClient(url, KEY) as client:
+            await anext(client.events())
+
+    with somebody_else(b"Content-Type: text/html\r\n") as url, Client(url, KEY) as client, pytest.raises(NotTheService, match="answered 200"):
+        next(client.events())
+    with somebody_else(b"Content-Type: text/html\r\n") as url, pytest.raises(NotTheService, match="answered 200"):
+        asyncio.run(first(url))
+
+
+def test_an_answer_that_can_not_be_decoded_is_none() -> None:
+    async def edges(url: str) -> None:
+        async with AsyncClient(url, KEY) as client:
+            await client.edges()
+
+    with somebody_else(b"Content-Encoding: gzip\r\n") as url, Client(url, KEY) as client, pytest.raises(Unreachable):
+        client.edges()
+    with somebody_else(b"Content-Encoding: gzip\r\n") as url, pytest.raises(Unreachable):
+        asyncio.run(edges(url))
 
 
 class _Clock:
@@ -205,6 +260,49 @@ def test_a_wait_outlives_a_service_that_is_away() -> None:
     assert clock.s == 10
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_that_answers_for_a_service_that_is_away_is_waited_with(status: int) -> None:
+    clock, asked = _Clock(), list[Request]()
+    done = msgspec.json.encode(PurgeDetail("0" * 24, "completed", True, "hard", (), "", "", None, None, None, None, ()))
+
+    def restarting(request: Request) -> Response:
+        asked.append(request)
+        return Response(status, b"<html>") if len(asked) < 5 else Response(200, done)
+
+    with pytest.raises(StopIteration) as ended:
+        drive(flows.wait(Base("http://api", clock), "0" * 24, 10), clock, restarting)
+    assert ended.value.value.state == "completed"
+    asked.clear()
+    with pytest.raises(Unreachable, match=f"a proxy answers {status} in its place"):
+        drive(flows.purge(Base("http://api", clock), flows.Wish(["x"]), None, 10), clock, restarting)
+    assert len({request.headers["Idempotency-Key"] for request in asked}) == 1
+    assert len(asked) == 2
+
+
+def test_events_go_on_after_a_proxy_has_answered_for_the_service() -> None:
+    page = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>"
+    event = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\nevent: edge\ndata: {}\n\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = threading.Thread(target=_hang_up, args=(listener, [page, event], []))
+        peer.start()
+        with Client(f"http://127.0.0.1:{listener.getsockname()[1]}", KEY) as client:
+            assert next(client.events()).name == "edge"
+        peer.join(30)
+
+
+def test_a_service_is_not_asked_again_at_once_whatever_it_says() -> None:
+    clock, asked = _Clock(), 0
+
+    def later(_: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        return Response(503, msgspec.json.encode(ProblemDetails("about:blank", "later", 503)), retry_after_s=0)
+
+    with pytest.raises(Unavailable):
+        drive(flows.get(Base("http://api", clock), "/", {}, PurgeDetail, 10), clock, later)
+    assert asked < 30
+
+
 def test_a_wait_asks_for_no_longer_than_is_left() -> None:
     clock, asked = _Clock(), list[str]()
     pending = b'{"id":"%b","state":"pending","retained":true,"mode":"hard","selectors":[],"note":"","key":"","accepted_at":null,' % (b"0" * 24)
@@ -223,13 +321,13 @@ def test_a_wait_asks_for_no_longer_than_is_left() -> None:
 def test_a_wait_tells_what_is_known_and_a_status_that_is_not_known_in_time_is_a_timeout() -> None:
     clock, known = _Clock(), list[PurgeDetail]()
     pending = msgspec.json.encode(PurgeDetail("0" * 24, "pending", True, "hard", (), "", "", None, None, None, None, ()))
-    unknown = msgspec.json.encode(ProblemDetails("about:blank", "The status is not known at the moment.", 503))
+    unknown = msgspec.json.encode(ProblemDetails("about:blank", "The status is not known at the moment.", 503, "Waiting for a lease."))
 
     def answer(request: Request) -> Response:
         clock.s += float(request.query["wait"][:-1])
         return Response(200, pending) if clock.s < 2 else Response(503, unknown, retry_after_s=5)
 
-    with pytest.raises(WaitTimeout, match=r"after 4 s") as caught:
+    with pytest.raises(WaitTimeout, match=r"after 4 s; Waiting for a lease\.") as caught:
         drive(flows.wait(Base("http://api", clock), "0" * 24, 4, known.append), clock, answer)
     assert len(known) == 3
     assert caught.value.detail == known[-1]

@@ -78,7 +78,15 @@ def test_a_named_file_must_be_there() -> None:
         ("limits = 3", 1, "expected a section, got `int`", ""),
         ('wildcards = "some"', 1, "unknown value 'some'", "expected one of: imagekit, any"),
         ('[edge]\norigin_host = "x"', 2, "unknown value 'x'", "expected one of: origin, pass"),
+        ('[logging]\nformat = "xml"', 2, "unknown value 'xml'", "expected one of: auto, json, text"),
+        ('[logging]\nrequests = "some"', 2, "unknown value 'some'", "expected one of: none, changes, all"),
         ("[lease]\nlease_s = 0", 2, "> 0", ""),
+        ("[lease]\nlease_s = inf\nlease_max_s = inf", 2, "<= 31622400", ""),
+        ("[edge]\nread_timeout_s = inf", 2, "<= 31622400", ""),
+        ("[edge]\ninactive_s = 999999999999999999999", 2, "<= 1000000000000000", ""),
+        ('[[edges]]\ndriver = "squid"\nname = "s"\ncontrol = "/run/squid.sock"', 4, "'edges[0].control' is not valid: expected HOST:PORT", ""),
+        ('[[edges]]\ndriver = "trafficserver"\nname = "t"\ncontrol = "8080"', 4, "'edges[0].control' is not valid: expected HOST:PORT", ""),
+        ('[[edges]]\ndriver = "varnish"\nname = "v"\nconnections = 100000', 4, "<= 256", ""),
         ('[api]\nlisten = "8080"', 2, "expected HOST:PORT", ""),
         ('[api]\nlisten = "127.0.0.1:0"', 2, "1 to 65535", ""),
         ('[api]\nlisten = "127.0.0.1:65536"', 2, "1 to 65535", ""),
@@ -92,6 +100,16 @@ def test_a_named_file_must_be_there() -> None:
         ('endpoints = ["https://a.example", "b.example"]', 1, "'b.example': expected an absolute URL", ""),
         ('endpoints = "https://a.example"', 1, "got `str`", ""),
         ('data = ""', 1, "names no directory", ""),
+        ('[log]\nurl = "http://n1"', 2, "expected nats://HOST:PORT", ""),
+        ('[log]\nurl = "nats://user:secret@n1"', 2, "//…@n1", ""),
+        ('[log]\nurl = "nats://n1,tls://n2"', 2, "one of the two", ""),
+        ('[nats]\nuser = "control"', 1, "log.url names no servers", ""),
+        ('log.url = "nats://n1"\n[nats]\nuser = "u"\ncreds_file = "f"', 3, "user and creds_file are set", ""),
+        ('log.url = "nats://n1"\n[nats]\npassword = "p"', 2, "no user", ""),
+        ('log.url = "nats://n1"\n[nats]\nca_file = "ca.pem"', 3, "log.url is not tls://", ""),
+        ('log.url = "tls://n1"\n[nats]\ntls_key = "k.pem"', 2, "belong together", ""),
+        ('log.url = "nats://n1"\n[nats]\ninbox = "in.>"', 3, "expected _INBOX", ""),
+        ("[lease]\nlease_s = 90", 2, "more than lease.lease_max_s = 60", ""),
         ("a = 1\n[api", 2, "not valid TOML", "a setting looks like"),
         ("a = 1\na = 2", 2, "not valid TOML", "a setting looks like"),
     ],
@@ -110,13 +128,18 @@ def test_a_file_that_is_not_utf_8() -> None:
         read_config()
 
 
+def test_a_file_with_a_byte_order_mark() -> None:
+    Path("agezero.toml").write_text('\ufeffdata = "there"')
+    assert read_config().data == "there"
+
+
 def test_an_error_in_a_flag_names_the_flag() -> None:
     Path("agezero.toml").write_text('[api]\nlisten = "127.0.0.1:1"')
     with pytest.raises(UserError, match=r"^--api: the setting 'api\.listen' is not valid"):
         read_config(None, {"api.listen": "nonsense"})
 
 
-@pytest.mark.parametrize("name", ["api.listen", "edge.listen", "edge.origin", "endpoints", "data"])
+@pytest.mark.parametrize("name", ["api.listen", "edge.listen", "edge.origin", "endpoints", "data", "log.url"])
 def test_every_flag_has_a_twin_in_the_file(name: str) -> None:
     assert flag_of(name).startswith("--")
     assert name in setting_names()

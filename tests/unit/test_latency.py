@@ -5,10 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agezero import latency
-from agezero.latency import BUCKETS_S, Latency
+from agezero.latency import BUCKETS_S, Arrivals
+from agezero.latency import Latency as Shared
 
 
-def counted(it: Latency) -> dict[float, int]:
+class Latency(Shared):
+    """Of one edge that has its points for itself."""
+
+    def __init__(self, head: int, now_s: float) -> None:
+        self.arrivals = Arrivals(head, now_s)
+        super().__init__(self.arrivals, now_s)
+        self.accepted = self.arrivals.accepted
+
+
+def counted(it: Shared) -> dict[float, int]:
     """Upper end → entries in that bucket alone."""
     return {end: count for end, count in zip((*BUCKETS_S, float("inf")), it.counts, strict=True) if count}
 
@@ -58,7 +68,7 @@ def test_buckets_are_cumulative() -> None:
     assert (buckets["0.0005"], buckets["0.001"], buckets["1800.0"], buckets["+Inf"]) == (0, 1, 1, 2)
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 5), st.floats(0, 10, allow_nan=False)), max_size=60), st.integers(2, 5))
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 5), st.floats(0, 10, allow_nan=False)), max_size=60), st.integers(4, 7))
 def test_bounded_points_never_make_a_purge_look_faster(steps: list[tuple[bool, int, float]], points_max: int) -> None:
     """Beside a list of every entry with its time: the same number of entries; as fast where the points suffice, else slower."""
     with pytest.MonkeyPatch.context() as patch:
@@ -71,7 +81,7 @@ def test_bounded_points_never_make_a_purge_look_faster(steps: list[tuple[bool, i
                 accepted += number
                 waiting += [now_s] * number
                 it.accepted(accepted, now_s)
-                crowded = crowded or len(set(waiting)) > points_max
+                crowded = crowded or len(it.arrivals.heads) >= points_max
             else:
                 reached = waiting[:number]
                 waiting = waiting[number:]
@@ -83,3 +93,31 @@ def test_bounded_points_never_make_a_purge_look_faster(steps: list[tuple[bool, i
         if not crowded:
             assert it.sum_s == pytest.approx(done_s)
         assert it.waiting_s(now_s) >= (now_s - waiting[0] if waiting else 0.0) - 1e-9
+
+
+def test_edges_share_what_they_wait_for_and_count_from_when_they_came() -> None:
+    arrivals = Arrivals(0, 0.0)
+    early = Shared(arrivals, 0.0)
+    arrivals.accepted(2, 1.0)
+    late = Shared(arrivals, 3.0)
+    arrivals.accepted(4, 4.0)
+    assert (early.waiting_s(5.0), late.waiting_s(5.0)) == (4.0, 2.0)
+    for edge in (early, late):
+        edge.reached(9, 5.0)  # beyond what this process knows of the log
+    assert (counted(early), counted(late)) == ({5.0: 2, 1.0: 2}, {1.0: 2})
+    arrivals.accepted(9, 6.0)
+    early.reached(9, 6.0)
+    assert (early.sum_s, late.sum_s) == (2 * 4.0 + 2 * 1.0, 2 * 1.0)
+
+
+def test_sums_stay_exact_however_long_a_service_runs() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "POINTS_MAX", 64)
+        it, head = Latency(0, 0.0), 0
+        for second in range(1, 2_000):
+            head += 10**9
+            it.accepted(head, float(second * 1000))
+            before_s = it.sum_s
+            it.reached(head, second * 1000 + 0.25)
+            assert it.sum_s - before_s == pytest.approx(0.25e9)
+            it.sum_s = 0.0

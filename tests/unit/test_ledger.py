@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agezero.core.ledger import Grant, Record, Refuse, Save, Standing, Superseded
+from agezero.core.ledger import DRAINED, Grant, Ledger, Record, Refuse, Save, Standing, Superseded
 from support.ledgers import LEASE_S, MARGIN_S, OVER_S, carry_out, granted, joined, leased, ledger_at
 
 # Complete
@@ -318,3 +318,28 @@ def test_after_a_restart_the_lease_that_was_granted_counts_not_the_new_setting()
     granted_long = Record("edge", fenced=False, lease_s=60.0)
     assert ledger_at(0, [granted_long]).next_expiry_s() == 60.0 + MARGIN_S
     assert ledger_at(0, [Record("edge", fenced=False)]).next_expiry_s() == OVER_S
+
+
+def test_a_drained_member_gets_no_lease_until_it_is_put_back() -> None:
+    ledger = Ledger(5, 1)
+    (joined,) = ledger.join("e", 0, True, 0)
+    assert isinstance(joined, Save)
+    ledger.saved(joined.record)
+    for effect in ledger.renew("e", 1, 0, 0):
+        if isinstance(effect, Save):
+            ledger.saved(effect.record)
+    (drained,) = ledger.drain("e", True)
+    assert isinstance(drained, Save)
+    ledger.saved(drained.record)
+    assert ledger.drain("e", True) == []
+    assert ledger.drain("nobody", True) == []
+    assert ledger.renew("e", 1, 0, 1) == [Refuse("e", 1, DRAINED)]
+    assert ledger.members["e"].counts
+    for effect in ledger.tick(6):
+        assert isinstance(effect, Save)
+        ledger.saved(effect.record)
+    ledger.appended(3, 7)
+    assert ledger.completed == 3, "no purge waits for it"
+    (back,) = ledger.drain("e", False)
+    assert isinstance(back, Save)
+    assert isinstance(ledger.renew("e", 1, 3, 8)[-1], Grant)

@@ -23,6 +23,16 @@ def test_after_a_restart_no_status_is_given_before_each_edge_that_counts_has_rep
     assert (ledger.recovered, ledger.completed) == (True, 7)
 
 
+def test_after_a_restart_an_edge_that_goes_on_before_the_last_has_reported_does_not_keep_what_is_complete_from_being_found() -> None:
+    before = ledger_at(7)
+    a, b = leased(before, "a", 7), leased(before, "b", 7)
+    ledger = after_restart(before, 7)
+    for name, token, watermark in (("a", a, 5), ("b", b, 5), ("a", a, 7), ("b", b, 7)):
+        assert ledger.completed == 0
+        ledger.report(name, token, watermark)
+    assert ledger.completed == 7
+
+
 def test_after_a_restart_a_lease_of_unknown_age_is_waited_for_in_full() -> None:
     before = ledger_at(7)
     leased(before, "edge", 7)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
+
+import pytest
 
 from agezero.lineage import Lineage, MarkFile, Standing
 
@@ -36,3 +39,14 @@ def test_a_mark_file_keeps_a_mark(tmp_path: Path) -> None:
     assert marks.lineage == ""
     marks.mark_lineage("mark")
     assert MarkFile(tmp_path / "edge" / "lineage").lineage == "mark"
+
+
+def test_a_mark_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lineage"
+    marks = MarkFile(path)
+    marks.mark_lineage("old")
+    synced: list[tuple[bytes, str]] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append((Path(f"/proc/self/fd/{file}").read_bytes(), marks.lineage)))
+    marks.mark_lineage("new")
+    assert synced == [(b"new", "old")]
+    assert marks.lineage == "new"

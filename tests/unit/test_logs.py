@@ -57,6 +57,22 @@ def test_no_secret_is_written(monkeypatch: pytest.MonkeyPatch, form: logs.Form, 
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
+def test_what_a_stranger_sent_moves_no_cursor(monkeypatch: pytest.MonkeyPatch, form: logs.Form) -> None:
+    stream = written(monkeypatch, form)
+    structlog.get_logger().info("request\x1b[2J", path="/\x1b]0;x\x07\x9b1A", inside={"a": ["\x1b"]})
+    logging.getLogger("a.library").warning("it said \x1b[2J")
+    try:
+        raise ValueError("a fault about \x1b[2J")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    assert not set("\x1b\x07\x9b") & set(stream.getvalue())
+    if form == "json":
+        assert json.loads(stream.getvalue().splitlines()[0])["path"] == "/\x1b]0;x\x07\x9b1A"
+    else:
+        assert "path=/\\x1b]0;x\\x07\\x9b1A" in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
 def test_a_traceback_has_no_variables(monkeypatch: pytest.MonkeyPatch, form: logs.Form) -> None:
     stream = written(monkeypatch, form, Terminal())
     _fail(b"something that nobody would know for a key")

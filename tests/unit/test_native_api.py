@@ -93,6 +93,14 @@ def test_an_idempotency_key_makes_a_second_one_the_same(api: Api) -> None:
     assert api.log.head == head
 
 
+@pytest.mark.parametrize("path", ["/v1/purges", "/v1/keys", "/v1/webhooks"])
+def test_a_body_that_is_not_understood_is_not_answered_with_what_another_call_takes(api: Api, path: str) -> None:
+    refused = api.client.post(path, content=b"{").json()
+    assert refused["type"] == "urn:agezero:problem:invalid-body"
+    assert "GET /openapi.json" in refused["hint"]
+    assert '"url"' not in refused["hint"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "kind"),
     [
@@ -257,13 +265,13 @@ def test_what_imagekits_call_took_is_told_too(api: Api) -> None:
     from agezero.core.selector import Kind, Selector
 
     selector = Selector(Kind.URL, "cdn.example.com/site/by-imagekit")
-    submitted = api.native.journal.control.submit(selector, "environment", address="192.0.2.9")
+    submitted = api.control.submit(selector, "environment", address="192.0.2.9")
     purge_id = asyncio.run_coroutine_threadsafe(submitted, api.loop).result(30)
     assert detail(api, purge_id, wait="30s")["selectors"] == [{"kind": "url", "value": selector.value}]
-    assert api.native.journal.control.completed(purge_id), "one id, both calls"
+    assert api.control.completed(purge_id), "one id, both calls"
     accepted = post(api, urls=[URL, URL + "2"])["id"]
     detail(api, accepted, wait="30s")
-    assert api.native.journal.control.completed(accepted)
+    assert api.control.completed(accepted)
 
 
 def test_the_audit_tells_of_purges_and_of_all_that_was_recorded(api: Api) -> None:
@@ -299,7 +307,7 @@ def test_what_retention_removed_is_still_completed(monkeypatch: pytest.MonkeyPat
         api.within(lambda: api.log.connection.execute("DELETE FROM purge"))
         found = detail(api, purge_id)
         assert (found["state"], found["retained"], found["selectors"]) == ("completed", False, [])
-        monkeypatch.setattr(api.native.journal.control.recovered, "is_set", lambda: False)
+        monkeypatch.setattr(api.control.recovered, "is_set", lambda: False)
         for path in ("/v1/purges", f"/v1/purges/{purge_id}"):
             assert api.client.get(path).status_code == 503
 

@@ -124,6 +124,30 @@ def test_a_bound_key_hears_of_its_own_endpoint_only(api: Api) -> None:
     assert told == [("accepted", own), ("completed", own)]
 
 
+def test_a_stream_ends_with_its_key(api: Api) -> None:
+    made = api.keys.make("for a while", Permission.READ)
+    with httpx.Client(base_url=api.url, auth=(made.text, "")) as reader, reader.stream("GET", "/v1/events") as response:
+        stream = events(response)
+        next(stream)
+        api.keys.make("another", Permission.READ)
+        before = completed(api, post(api))
+        until(stream, "completed", before)
+        api.keys.revoke(made.key.id, 0)
+        completed(api, post(api))
+        assert not list(stream), "nothing that happened since is told"
+        assert reader.get("/v1/events").status_code == 403
+
+
+def test_a_stream_ends_when_its_key_expires(api: Api) -> None:
+    made = api.keys.make("for a while", Permission.READ)
+    with httpx.Client(base_url=api.url, auth=(made.text, "")) as reader, reader.stream("GET", "/v1/events") as response:
+        stream = events(response)
+        next(stream)
+        api.keys.expire(made.key.id, 1)
+        completed(api, post(api))
+        assert not list(stream)
+
+
 def test_an_edge_that_changes_is_told(api: Api) -> None:
     with api.client.stream("GET", "/v1/events") as response:
         stream = events(response)

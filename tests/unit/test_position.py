@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,23 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     with pytest.raises(PositionFileBusy, match="in use by another agent"):
         PositionFile(tmp_path / "position.json")
     edge.close()
+
+
+def test_a_crash_while_it_is_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "position.json"
+    edge = PositionFile(path)
+    edge.save(1, "epoch")
+    with path.open("rb") as old:
+        edge.save(2, "epoch")
+        assert b'"watermark":1' in old.read()
+    assert b'"watermark":2' in path.read_bytes()
+    edge.close()
+
+
+def test_what_is_closed_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge = PositionFile(tmp_path / "position.json")
+    edge.save(1, "epoch")
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").read_bytes()))
+    edge.close()
+    assert synced == [(tmp_path / "position.json").read_bytes()]

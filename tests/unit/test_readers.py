@@ -73,7 +73,18 @@ def test_a_lease_of_another_kernel_fences(path: Path, file: SlotFile, monkeypatc
     monkeypatch.setattr(readers, "kernel_boot_id", lambda: "another")
     other = TableReader(path)
     assert other.epoch("h/a") is None
+    assert other.nonce() is None, "or its agent would take it for served"
     other.close()
+
+
+def test_a_kernel_that_tells_no_boot_id_may_be_any(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "kernel_boot_id", lambda: "")
+    with SlotFile(path, SLOTS) as file:
+        file.readers.lease(soon_ns())
+        reader = TableReader(path)
+        assert reader.epoch("h/a") is None
+        assert reader.nonce() is None
+        reader.close()
 
 
 def test_a_missing_or_foreign_file_fences(tmp_path: Path) -> None:

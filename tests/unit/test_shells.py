@@ -8,15 +8,20 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+import structlog
+
 from agezero.agent import Agent
 from agezero.control import Control
 from agezero.core.follower import Limits, State
-from agezero.core.ledger import Standing
+from agezero.core.ledger import DRAINED, Standing
 from agezero.core.purge import Purge, RequestIds
 from agezero.core.selector import EVERYTHING, Kind, Selector
 from agezero.database import open_database
+from agezero.edges.slots import SlotFile
+from agezero.fleet import FleetEdge, running_edges
 from agezero.log.sqlite import SqliteLog
-from agezero.ports import LogUnavailable
+from agezero.ports import Lease, LogUnavailable
 from agezero.registry import SqliteRegistry
 from support.edges import MemoryEdge, MemoryStore
 
@@ -196,6 +201,24 @@ def test_a_second_agent_of_the_same_name_takes_over_and_the_first_one_ends(tmp_p
     asyncio.run(story())
 
 
+def test_a_cache_that_restarts_while_its_agent_is_over_ends_no_supervisor(tmp_path: Path) -> None:
+    """The agent was removed, or is about to begin again. Whoever supervises the cache tells it of each restart, and has to go on."""
+
+    async def story() -> None:
+        async with running(tmp_path) as machine:
+            agent = Agent("e", MemoryEdge(), machine.log, machine.control, MemoryStore(), limits=QUICK)
+            living = asyncio.create_task(agent.run())
+            await leased(machine, "e")
+            await machine.control.remove_edge("e")
+            await machine.control.submit(URL, "key")
+            await asyncio.wait_for(living, 10)
+            agent.edge_restarted()
+            agent._head_known(machine.control.look(1))
+            assert agent._events.empty(), "nobody takes from it any more"
+
+    asyncio.run(story())
+
+
 def test_the_agent_tells_what_keeps_it(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path) as machine:
@@ -207,6 +230,75 @@ def test_the_agent_tells_what_keeps_it(tmp_path: Path) -> None:
             await until(lambda: machine.control.ledger.members["e"].trouble, "trouble reported")
             assert machine.control.ledger.blockers(1)[0].why == "the disk is on fire"
             await until(lambda: agent.follower.state is State.BACKING_OFF, "backing off")
+
+    asyncio.run(story())
+
+
+def test_a_file_of_the_driver_that_cannot_be_written_is_a_failure_in_words(tmp_path: Path) -> None:
+    class FullDisk(MemoryEdge):
+        async def apply(self, purges: Sequence[Purge]) -> None:  # noqa: ARG002
+            raise OSError(28, "No space left on device", "/data/position")
+
+    async def story() -> None:
+        async with running(tmp_path) as machine:
+            agent = machine.agent("e", FullDisk())
+            await leased(machine, "e")
+            await machine.control.submit(URL, "key")
+            await until(lambda: agent.follower.state is State.BACKING_OFF, "backing off")
+            assert "/data/position" in machine.control.ledger.blockers(1)[0].why
+            assert machine.control.ledger.members["e"].record.token == 1, "the agent goes on"
+
+    asyncio.run(story())
+
+
+def test_why_nothing_is_acknowledged_is_told(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as machine:
+            store = MemoryStore()
+            machine.agent("e", MemoryEdge(), store)
+            await leased(machine, "e")
+            request_id = await machine.control.submit(URL, "key")
+            await until(lambda: machine.control.completed(request_id), "completed")
+            store.full = True
+            await machine.control.submit(URL, "key")
+            await until(lambda: "No space left" in machine.control.ledger.blockers(2)[0].why, "why is told")
+            assert machine.control.ledger.members["e"].watermark == 1
+
+    asyncio.run(story())
+
+
+class SlowToLease(MemoryEdge):
+    async def install(self, lease: Lease) -> None:
+        self.leases.append(lease)
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("edge", [MemoryEdge(), SlowToLease()])
+def test_a_lease_is_given_back_unless_it_may_arrive_after_the_fence(tmp_path: Path, edge: MemoryEdge) -> None:
+    """Then it runs out, as that of an agent that was killed."""
+
+    async def story() -> None:
+        async with running(tmp_path) as machine:
+            with SlotFile(tmp_path / "slots", 16) as state:
+                async with running_edges([FleetEdge("e", edge, state)], machine.log, machine.control):
+                    await leased(machine, "e")
+                    await until(lambda: edge.leases, "the lease is on its way")
+                assert machine.control.ledger.members["e"].record.fenced is not isinstance(edge, SlowToLease)
+
+    asyncio.run(story())
+
+
+def test_an_agent_that_meets_a_fault_of_our_own_again_and_again_says_so(tmp_path: Path) -> None:
+    class Faulty(MemoryEdge):
+        async def apply(self, purges: Sequence[Purge]) -> None:  # noqa: ARG002
+            raise RuntimeError("a bug")
+
+    async def story() -> None:
+        async with running(tmp_path) as machine:
+            machine.agent("e", Faulty())
+            await leased(machine, "e")
+            await machine.control.submit(URL, "key")
+            await until(lambda: "a bug" in machine.control.ledger.blockers(1)[0].why, "why is told")
 
     asyncio.run(story())
 
@@ -241,10 +333,27 @@ def test_an_edge_that_cannot_read_the_log_is_fenced_instead_of_holding_everybody
             async def unreadable(after: int, limit: int) -> Sequence[Purge]:  # noqa: ARG001
                 raise LogUnavailable("disk I/O error")
 
-            machine.log.read = unreadable  # type: ignore[method-assign]
+            read, machine.log.read = machine.log.read, unreadable  # type: ignore[method-assign]
             request_id = await machine.control.submit(URL, "key")
             await until(lambda: machine.control.completed(request_id), "completed by the fence")
             assert machine.control.ledger.members["e"].record.fenced
+            assert machine.control.ledger.members["e"].trouble == "the log could not be read: disk I/O error"
+            machine.log.read = read  # type: ignore[method-assign]
+            await until(lambda: not machine.control.ledger.members["e"].trouble, "that it could be read is told as well")
+
+    asyncio.run(story())
+
+
+def test_the_log_warns_of_an_edge_that_is_fenced_and_says_why(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path, lease_s=0.3, margin_s=0.1) as machine:
+            agent = machine.agent("e", MemoryEdge())
+            await leased(machine, "e")
+            with structlog.testing.capture_logs() as lines:
+                await machine.control.drain_edge("e", True)
+                await until(lambda: agent.follower.state is State.FENCED, "fenced")
+            (fenced,) = [line for line in lines if line["event"] == "edge fenced"]
+            assert (fenced["log_level"], fenced["because"]) == ("warning", DRAINED)
 
     asyncio.run(story())
 

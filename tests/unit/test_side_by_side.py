@@ -43,3 +43,9 @@ def test_a_module_stays_with_one_worker_and_so_does_each_cache_of_a_module(tmp_p
         "other": 1,
     }
     assert all([int(number) for each, _, number in lines if each == name] == list(range(8)) for name in ("test_a", "test_b", "one", "other"))
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest takes them for one module, and `make test ARGS=…` ends before it has begun."""
+    names = [path.name for path in Path(__file__).parents[1].glob("*/**/test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import mmap
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from agezero.core.epochs import Write
 from agezero.core.purge import Purge
 from agezero.core.selector import EVERYTHING, Kind, Selector
 from agezero.edges import slots as slots_module
-from agezero.edges.readers import SLOTS_AT
+from agezero.edges.readers import SLOTS_AT, TableReader
 from agezero.edges.slots import HEADER_BYTES, SlotFile, SlotFileBusy
 
 SLOTS = 1024
@@ -45,6 +50,7 @@ def test_everything_is_kept(path: Path) -> None:
         file.apply(PURGES)
         file.save(6, "log-1")
         file.save_token(9)
+        file.save_token(3)
         before = (list(file.table.slots), file.table.everything, file.table.gates, file.top)
     with SlotFile(path, SLOTS) as file:
         assert (list(file.table.slots), file.table.everything, file.table.gates, file.top) == before
@@ -192,3 +198,120 @@ def test_another_table_has_another_origin(tmp_path: Path) -> None:
         assert file.readers.origin == origin
     with SlotFile(tmp_path / "t", 1 << 11) as file:
         assert file.readers.origin not in (0, origin)
+
+
+def test_a_purge_is_found_as_soon_as_it_is_applied(path: Path) -> None:
+    """Without waiting for the watermark: its kind is shown with it."""
+    with SlotFile(path, SLOTS) as file, reading(path) as reader:
+        file.readers.lease(2**62)
+        for seq, selector in enumerate((URL, Selector(Kind.PREFIX, "example.com/b/"), Selector(Kind.HOST, "example.com")), 1):
+            file.apply([Purge(seq, selector)])
+            assert reader.epoch("example.com/b/a") == file.table.newest("example.com/b/a")
+        assert reader.epoch("example.com/b/a") == 3 + file.base
+
+
+def test_no_number_is_in_a_slot_that_the_highest_one_has_not_reached(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash in between, what was stored under it would be under a number that is given out again."""
+    with SlotFile(path, SLOTS) as file:
+        apply, tops = file.table.apply, list[int]()
+
+        def looked(seq: int, selector: Selector) -> Write:
+            tops.append(struct.unpack_from("<Q", path.read_bytes(), 48)[0] - seq)
+            return apply(seq, selector)
+
+        monkeypatch.setattr(file.table, "apply", looked)
+        file.apply(PURGES[:2])
+        assert tops == [1, 0]
+
+
+class Flushed(mmap.mmap):
+    """Remembers what was brought to the disk: closed in good order? the newest purge of everything, and by how many bytes."""
+
+    all: ClassVar[list[tuple[int, int, int]]] = []
+
+    def flush(self, offset: int = 0, size: int = 0) -> None:
+        self.all.append((self[56], struct.unpack_from("<Q", self, 24)[0], size))
+        super().flush(offset, size or len(self))
+
+
+def test_what_a_power_cut_must_not_take_back_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmap, "mmap", Flushed)
+    monkeypatch.setattr(Flushed, "all", [])
+    file = opened(path)
+    file.purge_everything(7)
+    assert Flushed.all == [(0, 0, HEADER_BYTES), (0, 7, HEADER_BYTES)]
+    file.close()
+    assert Flushed.all[2:] == [(0, 7, 0), (1, 7, 0)], "all of the table, and only then that it is all there"
+
+
+def test_a_doubt_is_kept_at_once_and_numbers_leap_wherever_there_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = path.with_name("copy")
+    with opened(path) as file:
+        file.distrust("restored")
+        copy.write_bytes(path.read_bytes())  # as a crash would leave it
+    with SlotFile(copy, SLOTS) as again:
+        assert again.doubt == "restored"
+        before = again.top
+    with SlotFile(copy, SLOTS) as again:
+        assert again.top > before + (1 << 32)
+        again.save(0, "log-1")
+        copy.with_name("open").write_bytes(copy.read_bytes())
+        before = again.top
+    monkeypatch.setattr(slots_module, "kernel_boot_id", lambda: "another")
+    with SlotFile(path.with_name("open"), SLOTS) as again:
+        assert "went down" in again.doubt
+        assert again.top > before + (1 << 32)
+
+
+def test_who_maps_a_table_that_is_closed_is_fenced(path: Path) -> None:
+    with SlotFile(path, SLOTS) as file, reading(path) as reader:
+        file.readers.lease(2**62)
+        assert reader.epoch("example.com/a") is not None
+        file.close()
+        assert reader.epoch("example.com/a") is None
+
+
+def test_who_maps_a_table_that_is_replaced_is_fenced(path: Path) -> None:
+    copy = path.with_name("copy")
+    with SlotFile(path, SLOTS) as file:
+        file.readers.lease(2**62)
+        copy.write_bytes(path.read_bytes())  # of an agent that was killed
+    with reading(copy) as reader:
+        assert reader.epoch("example.com/a") is not None
+        with SlotFile(copy, 2 * SLOTS):
+            assert reader.epoch("example.com/a") is None
+
+
+def test_a_table_that_took_the_place_of_another_is_locked_too(path: Path) -> None:
+    with SlotFile(path, 2 * SLOTS), pytest.raises(SlotFileBusy):
+        SlotFile(path, 2 * SLOTS)
+
+
+def test_who_waited_for_a_table_that_was_replaced_takes_the_new_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two agents would have a table each, and the caches one of them."""
+    fresh, flock = path.with_name("fresh"), fcntl.flock
+    fresh.write_bytes(path.read_bytes())
+
+    def replaced(file: int, how: int) -> None:
+        if fresh.exists():
+            fresh.replace(path)
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", replaced)
+    with SlotFile(path, SLOTS) as file:
+        file.save_token(9)
+        assert struct.unpack_from("<Q", path.read_bytes(), 32) == (9,)
+
+
+def test_a_table_has_its_room_on_the_disk_from_the_start(tmp_path: Path) -> None:
+    """A full disk would be a SIGBUS later, in the agent and in the caches."""
+    with SlotFile(tmp_path / "large", 1 << 16):
+        assert (tmp_path / "large").stat().st_blocks * 512 >= 8 * (1 << 16)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[TableReader]:
+    """It looks only once at what the path leads to."""
+    reader = TableReader(path, look_again_s=3600)
+    yield reader
+    reader.close()

@@ -14,7 +14,7 @@ import pytest
 
 from agezero import app
 from agezero.config import Api, Config
-from support.service import free_address
+from support.ports import free_address
 
 CLOSED = threading.Event()
 
@@ -57,3 +57,22 @@ def test_without_waiting_for_threads_it_is(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(app, "threads_ended", unsafe)
     assert stopped_beneath_a_thread(tmp_path) == [True]
+
+
+def test_no_database_is_closed_beneath_the_writer_of_the_log_when_the_service_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beneath: list[bool] = []
+
+    class Closing(sqlite3.Connection):
+        def close(self) -> None:
+            beneath.append(any(thread.name == "purge-log" for thread in threading.enumerate()))
+            super().close()
+
+    async def story() -> None:
+        async with app.running(Config(data=str(tmp_path), api=Api(listen=free_address()))):
+            raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Closing))
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(story())
+    assert beneath
+    assert not any(beneath)

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -18,18 +19,24 @@ from agezero.database import open_database
 from agezero.events import Blocked, Completed
 from agezero.webhooks import store as store_module
 from agezero.webhooks.messages import DELAYS_S, after, headers, message
+from agezero.webhooks.shared import SharedStore
 from agezero.webhooks.store import Store, Webhook
 from agezero.webhooks.targets import Answer
 from agezero.webhooks.watch import FAILING_S, Watch
+from support.documents import MemoryDocuments, loop_of_its_own
 
 NOW_MS = 1_800_000_000_000
 URL = "https://ci.example.com/hook"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with closing(open_database(tmp_path)) as connection:
-        yield Store(connection)
+@pytest.fixture(params=["sqlite", "shared"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "sqlite":
+        with closing(open_database(tmp_path)) as connection:
+            yield Store(connection)
+        return
+    with loop_of_its_own() as loop, closing(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)) as index:
+        yield SharedStore(MemoryDocuments(), loop, index)
 
 
 def made(store: Store, *events: str, completed: int = 0) -> Webhook:
@@ -80,6 +87,7 @@ def test_what_an_answer_means(store: Store, status: int, state: str) -> None:
     assert after(message(made(store), "webhook.test", {}, NOW_MS), Answer(status, ""), NOW_MS).state == state
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_all_is_there_after_a_restart(store: Store, tmp_path: Path) -> None:
     webhook = made(store)
     sent = message(webhook, "purge.completed", {}, NOW_MS)
@@ -105,6 +113,7 @@ def test_one_message_of_each_webhook_is_due_at_a_time_and_none_of_a_busy_one(sto
     assert store.waiting(one.id) == (2, 1)
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_what_waits_and_what_is_over_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "PENDING_MAX", 5)
     monkeypatch.setattr(store_module, "KEPT", 3)

@@ -14,7 +14,8 @@ from agezero.edges.nginx.process import EdgeProcess, end, running
 from agezero.edges.nginx.settings import EdgeSettings
 from agezero.edges.slots import SlotFile
 from support.caches.base import CacheEdge
-from support.service import free_address
+from support.freezing import freeze
+from support.ports import free_address
 
 
 class EmbeddedEdge(CacheEdge):
@@ -40,7 +41,7 @@ class EmbeddedEdge(CacheEdge):
         self.call(end(self.process.files.home, at_once=True))
 
     def freeze(self) -> None:
-        self._signal(signal.SIGSTOP)
+        freeze(running(self.process.files.home))
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)

@@ -19,12 +19,24 @@ _OFF = {"fence": ("settings.js", '"lease_checked": true', '"lease_checked": fals
 
 
 class NginxNjsEdge(OwnNginxEdge):
-    """``without``: "race" (the plain key), "fence", "include" (no AgeZero at all), "cache" (for the canary). ``edit``: of what is shipped."""
+    """``without``: "race" (the plain key), "fence", "include" (no AgeZero at all), "cache" (for the canary).
+
+    ``edit``: of what is shipped. ``more``: locations.
+    """
 
     slices = False
 
     def __init__(
-        self, origin: str, data: Path, *, without: str = "", edit: Edit | None = None, workers: int = 2, slots: int = 2**14, canary: str = ""
+        self,
+        origin: str,
+        data: Path,
+        *,
+        without: str = "",
+        edit: Edit | None = None,
+        workers: int = 2,
+        slots: int = 2**14,
+        canary: str = "",
+        more: str = "",
     ) -> None:
         super().__init__(data, canary)
         nginx = find_nginx()
@@ -33,7 +45,7 @@ class NginxNjsEdge(OwnNginxEdge):
         self.described = NginxNjs(name="nginx-njs", control=str(self.socket), front=self.url, canary=self.canary, slots=slots)
         write(self.options)
         self.edit(edit, _OFF.get(without))
-        self.configure(origin, without, workers)
+        self.configure(origin, without, workers, more)
         self.state = self.slots = SlotFile(data / "table", slots)
         self.last = LastLease(data / "lease.json")
         self.driver = NginxNjsDriver(self.slots, self.options.socket, self.last, timeout_s=2)

@@ -16,7 +16,8 @@ from pathlib import Path
 from shutil import rmtree
 
 from support.caches.base import CacheEdge
-from support.service import free_address
+from support.freezing import freeze, group
+from support.ports import free_address
 from support.waiting import wait_for
 
 _CONF = """
@@ -165,7 +166,7 @@ class OwnNginxEdge(CacheEdge):
 
     def freeze(self) -> None:
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        freeze(group(self.process.pid))
 
     def thaw(self) -> None:
         assert self.process is not None

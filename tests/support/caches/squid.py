@@ -19,7 +19,8 @@ import agezero
 from agezero.config.edges import Squid
 from agezero.edges.squid.driver import configuration, open_edge
 from support.caches.base import LEASE_S, CacheEdge
-from support.service import free_address
+from support.freezing import freeze
+from support.ports import free_address
 from support.waiting import wait_for
 
 SQUID = shutil.which("squid", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") or "squid"
@@ -205,7 +206,7 @@ class SquidEdge(CacheEdge):
         (self.home / "pid").unlink(missing_ok=True)
 
     def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze([self.pid])
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

@@ -23,8 +23,9 @@ from agezero.edges.trafficserver.config import Options, plugins, write
 from agezero.edges.trafficserver.driver import TrafficServerDriver
 from agezero.edges.trafficserver.look import TrafficServerLook
 from support.caches.base import CacheEdge, running
+from support.freezing import freeze
+from support.ports import free_address
 from support.programs import find
-from support.service import free_address
 from support.waiting import wait_for
 
 PROGRAMS = ("traffic_server", "trafficserver/modules/tslua.so")
@@ -237,7 +238,7 @@ class TrafficServerEdge(CacheEdge):
 
     def freeze(self) -> None:
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        freeze([self.process.pid])
 
     def thaw(self) -> None:
         assert self.process is not None

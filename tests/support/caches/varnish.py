@@ -22,7 +22,8 @@ from agezero.edges.position import PositionFile
 from agezero.edges.varnish.driver import VarnishDriver
 from agezero.edges.varnish.vcl import vcl
 from support.caches.base import CacheEdge, running
-from support.service import free_address
+from support.freezing import freeze
+from support.ports import free_address
 from support.waiting import wait_for
 
 CALL_S = 60
@@ -162,7 +163,7 @@ class VarnishEdge(CacheEdge):
         self._process = None
 
     def freeze(self) -> None:
-        os.kill(self.child, signal.SIGSTOP)
+        freeze([self.child])
 
     def thaw(self) -> None:
         os.kill(self.child, signal.SIGCONT)

@@ -17,6 +17,7 @@ from limits.storage import MemoryStorage
 from agezero.config import Config, Limits
 from agezero.console.application import build_console
 from agezero.console.assets import TYPES
+from agezero.console.ended import EndedHere
 from agezero.console.render import POLICY
 from agezero.console.sessions import SESSION_S, Sessions
 from agezero.http.attempts import Attempts
@@ -45,6 +46,12 @@ def test_a_session_is_a_cookie_that_no_script_and_no_other_site_can_use(api: Api
         assert KEY not in cookie
         assert client.get("/console").status_code == 200
     wait_for(lambda: ("console.sign_in", "environment", "") in audited(api), "it is audited")
+
+
+@pytest.mark.parametrize("other", ['theme={"dark":true}', "two words=1", "flag", "path=/; expires=1", 'note="open', "="])
+def test_what_another_program_on_this_host_keeps_in_cookies_keeps_nobody_out(api: Api, admin: httpx.Client, other: str) -> None:
+    for ours in (f"{other}; {SESSION}={admin.cookies[SESSION]}", f"{SESSION}={admin.cookies[SESSION]}; {other}"):
+        assert httpx.get(f"{api.url}/console/edges", headers={"Cookie": ours}).status_code == 200
 
 
 def test_under_tls_a_session_is_sent_over_nothing_else(api: Api) -> None:
@@ -150,6 +157,7 @@ def test_every_page_runs_scripts_and_styles_of_the_package_only(admin: httpx.Cli
     assert page.headers["content-security-policy"] == POLICY
     assert (page.headers["cache-control"], page.headers["x-content-type-options"]) == ("no-store", "nosniff")
     assert "'unsafe" not in POLICY
+    assert "frame-ancestors 'none'" in POLICY
     assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=|javascript:", page.text)
     for source in re.findall(r'(?:src|href)="(/console/static/[^"]+)"', page.text):
         asset = admin.get(source)
@@ -167,6 +175,7 @@ def test_a_form_of_another_site_does_nothing(api: Api, admin: httpx.Client) -> N
     for site in ("cross-site", "same-site", "none"):
         assert admin.post("/console", data={**fields, "form": good}, headers={"Sec-Fetch-Site": site}).status_code == 403
     assert admin.post("/console", json={**fields, "form": good}).status_code == 400
+    assert admin.post("/console", data={**fields, "form": good, "many": ["x"] * 64}).status_code == 400
     assert api.log.head == head
     assert admin.post("/console", data={**fields, "form": good}, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 303
     assert api.log.head == head + 1
@@ -280,7 +289,7 @@ def test_every_page_is_in_the_tables(api: Api) -> None:
     limit = RateLimit(MemoryStorage(), "x", 0)
     parts = Parts(Config(), api.native, api.keys, HttpMetrics(), limit, limit, Attempts(0))
     with closing(sqlite3.connect(":memory:")) as connection:
-        router = build_console(Sessions(b"s" * 32, connection), parts)
+        router = build_console(Sessions(b"s" * 32, EndedHere(connection)), parts)
     paths = {re.sub(r"\{\w+\}", "none", route.path) for route in router.routes}  # type: ignore[attr-defined]
     told = {path.partition("?")[0] for path in (*WHAT, *CHANGES)}
     followed = {"/console/purges/none", "/console/purges/none/events", "/console/edges/events", "/console/preview"}

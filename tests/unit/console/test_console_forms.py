@@ -57,6 +57,11 @@ def test_purges_are_limited_together_with_the_apis() -> None:
     assert {303, 429} == set(sent)
 
 
+def test_pages_are_limited_as_statuses_are() -> None:
+    with running_api(Config(endpoints=(ENDPOINT,), limits=Limits(status_per_s=1))) as api, signed_in(api.url, KEY) as client:
+        assert {200, 429} == {client.get("/console/edges").status_code for _ in range(30)}
+
+
 def test_everything_is_said_twice(api: Api, admin: httpx.Client) -> None:
     head, fields = api.log.head, {"kind": "everything"}
     fields["seen"] = seen(admin, **fields)
